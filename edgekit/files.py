@@ -1,0 +1,84 @@
+"""Writing files so that a reader never sees half of one, and a full disk is a clear error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn an ``OSError`` inside into a StorageError that says ``what`` could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(what, error) from error
+
+
+def storage_error(what: str, error: OSError) -> StorageError:
+    """The StorageError of an ``OSError``."""
+    if error.errno in _FULL:
+        return StorageError(f"{what}: the disk is full ({error.strerror})", "free some space, or choose another folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(f"{what}: {error.strerror}", "choose a folder that you may write to")
+    return StorageError(f"{what}: {error.strerror or error}")
+
+
+def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write ``path`` whole or not at all: a temporary file beside it, fsync, rename, fsync of the folder.
+
+    ``data`` is the bytes, or a function that writes them to an open file.
+
+    Raises:
+        StorageError: the disk is full, or the folder is not there or not writable. ``path`` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(f"cannot write {path}"):
+        try:
+            with temporary.open("wb") as file:
+                if callable(data):
+                    data(file)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array as ``.npy`` (C order, little-endian), whole or not at all.
+
+    ``numpy.save`` is not used: where the disk is full, its error does not say so.
+
+    Raises: as ``write_atomic`` does.
+    """
+    plain = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+
+    def write(file: BinaryIO) -> None:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(plain))
+        file.write(plain.data)
+
+    write_atomic(path, write)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,181 @@
+"""Ops that change state: optimizer steps, gradient accumulation, and the norm that clipping needs.
+
+A gradient may be a leading block of its parameter (a slice of the input channels): every axis of the gradient is at
+most the parameter's, and the block starts at index 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from edgekit.graph.op import Array, Op
+from edgekit.graph.ops.linear import check
+from edgekit.graph.value import DType, Type
+
+if TYPE_CHECKING:
+    from edgekit.graph.graph import Node
+
+SCALAR = Type(())
+
+
+def leading_block(shape: tuple[int, ...]) -> tuple[slice | EllipsisType, ...]:
+    """The index of the first ``shape`` elements of each axis: a view, of a scalar too."""
+    return (*(slice(n) for n in shape), ...)
+
+
+def check_per_channel(grad: Type, vector: Type | None) -> None:
+    check(vector is None or vector.shape in (grad.shape[-1:], grad.shape), f"{vector} does not fit the gradient {grad}")
+
+
+@dataclass(frozen=True)
+class SgdUpdate(Op):
+    """One SGD step in place, as torch.optim.SGD (dampening 0).
+
+    g = clip[] * factor * grad + weight_decay * (param - offset)
+    velocity = momentum * velocity + g
+    param -= lr * (g + momentum * velocity if nesterov, else velocity)
+
+    ``factor`` (over the last axis) and ``offset`` carry the folded BatchNorm (docs/architecture.md, "Folded
+    BatchNorm"); absent means 1 and 0. Without velocity the step is lr * g.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    name: ClassVar[str] = "sgd_update"
+    code: ClassVar[int] = 50
+    operands: ClassVar[tuple[str, ...]] = ("param", "grad", "velocity?", "factor?", "offset?", "clip?")
+    results: ClassVar[tuple[str, ...]] = ()
+    mutates: ClassVar[tuple[int, ...]] = (0, 2)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        param, grad, velocity, factor, offset, clip = operands
+        assert param is not None and grad is not None
+        block = len(param.shape) == len(grad.shape) and all(g <= p for g, p in zip(grad.shape, param.shape, strict=True))
+        check(block and grad.dtype is DType.F32, f"sgd_update: {grad} is no leading block of {param}")
+        check((velocity is None) == (self.momentum == 0.0), "sgd_update: velocity goes with momentum")
+        check(velocity is None or velocity == grad, f"sgd_update: velocity {velocity} is not {grad}")
+        check_per_channel(grad, factor)
+        check_per_channel(grad, offset)
+        check(clip is None or clip == SCALAR, f"sgd_update: clip is {clip}")
+        return ()
+
+    def flops(self, node: Node) -> int:
+        _, grad, velocity, factor, offset, clip = node.inputs
+        assert grad is not None
+        extras = (velocity, factor, offset, clip)
+        return grad.type.size * (2 + 2 * (self.weight_decay != 0.0) + 2 * self.nesterov + sum(v is not None for v in extras))
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        param, grad, velocity, factor, offset, clip = operands
+        assert param is not None and grad is not None
+        after = param.copy()
+        block = after[leading_block(grad.shape)]
+        g = grad if clip is None else grad * clip
+        g = g if factor is None else g * factor
+        g = g + self.weight_decay * (block if offset is None else block - offset)
+        if velocity is None:
+            block -= self.lr * g
+            return (after,)
+        v = np.asarray(self.momentum * velocity + g)
+        block -= self.lr * (g + self.momentum * v if self.nesterov else v)
+        return after, v
+
+
+@dataclass(frozen=True)
+class Accumulate(Op):
+    """total += value, in place."""
+
+    name: ClassVar[str] = "accumulate"
+    code: ClassVar[int] = 51
+    operands: ClassVar[tuple[str, ...]] = ("total", "value")
+    results: ClassVar[tuple[str, ...]] = ()
+    mutates: ClassVar[tuple[int, ...]] = (0,)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        total, value = operands
+        check(total == value, f"accumulate: {total}, {value}")
+        return ()
+
+    def flops(self, node: Node) -> int:
+        return next(node.reads).type.size
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        total, value = operands
+        assert total is not None and value is not None
+        return (np.asarray(total + value),)
+
+
+@dataclass(frozen=True)
+class Fill(Op):
+    """Set a state to one value, in place."""
+
+    value: float = 0.0
+
+    name: ClassVar[str] = "fill"
+    code: ClassVar[int] = 52
+    operands: ClassVar[tuple[str, ...]] = ("target",)
+    results: ClassVar[tuple[str, ...]] = ()
+    mutates: ClassVar[tuple[int, ...]] = (0,)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        check(operands[0] is not None and operands[0].dtype is DType.F32, f"fill: {operands[0]}")
+        return ()
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        assert operands[0] is not None
+        return (np.full_like(operands[0], self.value),)
+
+
+@dataclass(frozen=True)
+class SumSquares(Op):
+    """total[] = previous[] + the sum of (factor * grad)², summed in double precision where the backend has it."""
+
+    name: ClassVar[str] = "sum_squares"
+    code: ClassVar[int] = 53
+    operands: ClassVar[tuple[str, ...]] = ("grad", "factor?", "previous?")
+    results: ClassVar[tuple[str, ...]] = ("total",)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        grad, factor, previous = operands
+        assert grad is not None
+        check_per_channel(grad, factor)
+        check(previous is None or previous == SCALAR, f"sum_squares: previous is {previous}")
+        return (SCALAR,)
+
+    def flops(self, node: Node) -> int:
+        return 2 * next(node.reads).type.size
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        grad, factor, previous = operands
+        assert grad is not None
+        scaled = grad if factor is None else grad * factor
+        total = np.sum(np.square(scaled.astype(np.float64))) + (0.0 if previous is None else float(previous))
+        return (np.asarray(total, grad.dtype),)
+
+
+@dataclass(frozen=True)
+class ClipCoefficient(Op):
+    """coefficient[] = min(1, max_norm / (sqrt(total[]) + 1e-6)), as torch.nn.utils.clip_grad_norm_."""
+
+    max_norm: float = 1.0
+
+    name: ClassVar[str] = "clip_coefficient"
+    code: ClassVar[int] = 54
+    operands: ClassVar[tuple[str, ...]] = ("total",)
+    results: ClassVar[tuple[str, ...]] = ("coefficient",)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        check(operands == (SCALAR,), f"clip_coefficient: {operands}")
+        return (SCALAR,)
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        (total,) = operands
+        assert total is not None
+        return (np.asarray(np.minimum(1.0, self.max_norm / (np.sqrt(total) + 1e-6)), total.dtype),)
