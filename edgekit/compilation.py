@@ -1,0 +1,127 @@
+"""``compile``: the whole way from a PyTorch model to a training Program.
+
+capture → choose → move permutations → fold → plan (autodiff, optimizer) → lower (passes, memory). The file is not named after
+the function: a submodule ``edgekit.compile`` would hide it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from edgekit.backends import Capability
+from edgekit.backends.cpu.capability import CPU
+from edgekit.board import Board, load_board
+from edgekit.compiler import compile_program
+from edgekit.compiler.layout import move_permutes
+from edgekit.errors import InputError, UnsupportedError
+from edgekit.frontends.torch import Loss, capture
+from edgekit.program import Architecture, Program
+from edgekit.training.fold import fold
+from edgekit.training.optimizers import SGD
+from edgekit.training.plan import make_plan
+from edgekit.training.scheme import Update, choose
+
+if TYPE_CHECKING:
+    import torch
+
+ARCHITECTURES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64, "armv7e-m": Architecture.ARMV7EM}
+CAPABILITIES: dict[str, Capability] = {"cpu": CPU}
+
+
+def compile(
+    model: torch.nn.Module,
+    example: tuple[Any, torch.Tensor | None],
+    *,
+    loss: Loss = "cross_entropy",
+    board: str | Board = "local",
+    update: Update = "full",
+    optimizer: SGD | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    name: str | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> Program:
+    """Compile a training Program for one board; the model itself stays as it is.
+
+    Args:
+        model: in evaluation mode, float32, on the CPU.
+        example: (inputs, targets) of the batch size that the board shall train with; their values do not matter. ``inputs`` is
+            a tensor or a tuple of tensors, the first axis of each counts samples; classes are int64.
+        loss: cross_entropy, mse, l1, bce_with_logits, or a function of (outputs, targets) that gives one number.
+        board: a profile's id (``edgekit boards`` lists them).
+        update: ``full``, ``head``, ``bias:N``, ``last:N``, a preset's name, a TOML file, or a mapping from globs over the names
+            in ``model.named_parameters()`` to fractions (docs/update-schemes.md).
+        optimizer: SGD() if not given.
+        clip_norm: scale the gradients so that their norm is at most this.
+        accumulate: micro-batches whose mean gradient makes one step.
+        name: what reports call the model; its class by default.
+        progress: called with each stage's name as it starts.
+
+    Raises:
+        InputError: the model, the example or an option does not work.
+        UnsupportedError: the model does something that cannot be compiled; the message names the operator, module and line.
+    """
+    profile = load_board(board) if isinstance(board, str) else board
+    capability = _capability(profile)
+    optimizer = SGD() if optimizer is None else optimizer
+    if not isinstance(optimizer, SGD):
+        raise InputError(f"the optimizer is a {type(optimizer).__name__}", "give edgekit.SGD(lr=0.01)")
+    clock = _Clock(progress)
+    with clock.stage("capture"):
+        captured = capture(model, example, loss)
+    with clock.stage("scheme"):
+        choice = choose(captured, update)
+    with clock.stage("fold"):
+        partial = {name for name, fraction in choice.fractions.items() if fraction < 1}
+        folded, trainables = fold(move_permutes(captured, keep=partial), choice.fractions)
+    with clock.stage("differentiate"):
+        entries = make_plan(folded, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
+    if progress is not None:
+        progress("compile")
+    return compile_program(
+        entries,
+        capability=capability,
+        architecture=ARCHITECTURES[profile.architecture],
+        batch=captured.inputs[0].shape[0],
+        accumulate=accumulate,
+        metadata={
+            "model": name or type(model).__name__,
+            "board": profile.id,
+            "update": {"spec": choice.spec, "notes": list(choice.notes)},
+            "optimizer": {"name": "sgd", **asdict(optimizer), "clip_norm": clip_norm},
+            "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__),
+            "bindings": [trainable.binding.to_json() for trainable in trainables],
+            "digests": captured.digests,
+            "seconds": clock.seconds,
+        },
+    )
+
+
+def _capability(board: Board) -> Capability:
+    found = CAPABILITIES.get(board.backend)
+    if found is None or board.architecture not in found.architectures:
+        raise UnsupportedError(
+            f"the board {board.id!r} needs the backend {board.backend!r}, which is not there yet",
+            "`edgekit boards` lists the boards",
+        )
+    return found
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self, progress: Callable[[str], object] | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if self._progress is not None:
+            self._progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)

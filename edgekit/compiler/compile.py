@@ -1,0 +1,141 @@
+"""The entries of a training plan → a Program: the passes, the order, the memory plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgekit.backends import Capability
+from edgekit.compiler.backward import fuse_backward, fuse_bias_gradients
+from edgekit.compiler.common import merge_common
+from edgekit.compiler.constants import fold_constants
+from edgekit.compiler.dead import remove_dead
+from edgekit.compiler.epilogue import fuse_epilogues
+from edgekit.compiler.linearize import linearize
+from edgekit.compiler.masks import drop_masks
+from edgekit.compiler.planner import MemoryPlan, plan_memory
+from edgekit.compiler.recompute import recompute_activations, recompute_parameters
+from edgekit.compiler.rewrite import is_update
+from edgekit.compiler.scale import fuse_scale_gradients
+from edgekit.compiler.schedule import forward_length, liveness_peak, schedule
+from edgekit.compiler.sink import sink_slices
+from edgekit.errors import UnsupportedError
+from edgekit.graph.entry import Entry
+from edgekit.graph.graph import Graph, Node
+from edgekit.graph.ops.shape import Reshape
+from edgekit.program.format import Architecture, Backend, EntryKind
+from edgekit.program.program import Program
+from edgekit.program.writer import write_program
+
+#: Reading a result where a bit an element would do took 4 % of a full MobileNetV2-1.0 step and saved 2 % of its memory.
+_WORTH = 0.95
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One entry, ready to be written."""
+
+    entry: Entry
+    memory: MemoryPlan
+
+
+def compile_program(
+    entries: Mapping[str, Entry],
+    *,
+    capability: Capability,
+    architecture: Architecture = Architecture.ANY,
+    batch: int = 1,
+    accumulate: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+    recompute: bool = True,
+) -> Program:
+    """Lower the entries for a backend and write them as one Program.
+
+    ``recompute=False`` keeps all activations that backward reads, for comparison.
+
+    The metadata gets ``phases`` and ``flops`` (one per op), ``memory`` (planned bytes and liveness lower bound by entry) and
+    ``seconds`` (of compilation, by stage).
+
+    Raises:
+        UnsupportedError: the backend has no kernel for an op.
+    """
+    started = time.perf_counter()
+    lowered = {name: lower(entry, capability, recompute) for name, entry in entries.items()}
+    ordered = [lowered[name] for name in (kind.name.lower() for kind in EntryKind) if name in lowered]
+    ops = [node for low in ordered for node in low.entry.graph.nodes if not isinstance(node.op, Reshape)]
+    notes = {
+        "phases": [phase for low in ordered for phase in _phases(low.entry.graph)],
+        "flops": [node.op.flops(node) for node in ops],
+        "memory": {k: {"arena": v.memory.placement.arena_bytes, "lower_bound": v.memory.lower_bound} for k, v in lowered.items()},
+        "seconds": {**(metadata or {}).get("seconds", {}), "compile": round(time.perf_counter() - started, 3)},
+    }
+    return write_program(
+        {name: low.entry for name, low in lowered.items()},
+        architecture=architecture,
+        backend=Backend(capability.backend),
+        batch=batch,
+        accumulate=accumulate,
+        metadata={**(metadata or {}), **notes},
+        placements={name: low.memory.placement for name, low in lowered.items()},
+    )
+
+
+def lower(entry: Entry, capability: Capability, recompute: bool = True) -> Lowered:
+    """Passes, order and memory of one entry. Activations are recomputed in the order found, which is then looked for anew."""
+    graph = optimize(entry.graph, capability)
+    _require_kernels(graph, capability)
+    graph = order(graph, capability)
+    if recompute and (smaller := recompute_activations(graph)) is not graph:
+        graph = min(smaller, order(smaller, capability), key=liveness_peak)
+    return Lowered(replace(entry, graph=graph), plan_memory(graph))
+
+
+def optimize(graph: Graph, capability: Capability) -> Graph:
+    """The passes that rewrite nodes, in their order."""
+    passes: tuple[Callable[[Graph], Graph], ...] = (
+        linearize,
+        fold_constants,
+        merge_common,
+        remove_dead,
+        lambda g: fuse_epilogues(g, capability),
+        lambda g: fuse_backward(g, capability),
+        lambda g: fuse_scale_gradients(g, capability),
+        lambda g: fuse_bias_gradients(g, capability),
+        sink_slices,
+        recompute_parameters,
+        remove_dead,
+    )
+    for run in passes:
+        graph = run(graph)
+    return graph
+
+
+def order(graph: Graph, capability: Capability) -> Graph:
+    """The best order found, with masks, or with the results that make them unnecessary where that is worth its time."""
+    masked = schedule(graph)
+    direct = schedule(remove_dead(drop_masks(graph, capability, forward_length(graph))))
+    return direct if liveness_peak(direct) < _WORTH * liveness_peak(masked) else masked
+
+
+def _require_kernels(graph: Graph, capability: Capability) -> None:
+    for node in graph.nodes:
+        if not isinstance(node.op, Reshape) and not capability.supports(node):
+            operands = ", ".join("-" if v is None else str(v.type) for v in node.inputs)
+            raise UnsupportedError(
+                f"the backend {capability.name} has no kernel for {node.op.name}({operands}) in module {node.origin.module!r}",
+                "choose another board or backend, or change that module",
+            )
+
+
+def _phases(graph: Graph) -> list[str]:
+    """For each op, ``forward``, ``backward``, ``recomputed`` (forward once more, in backward) or ``update``."""
+    head = forward_length(graph)
+    return [_phase(node, i < head) for i, node in enumerate(graph.nodes) if not isinstance(node.op, Reshape)]
+
+
+def _phase(node: Node, forward: bool) -> str:
+    if is_update(node.op):
+        return "update"
+    return "recomputed" if node.recomputed else "forward" if forward else "backward"
