@@ -1,0 +1,294 @@
+"""Compiles the C programs of this folder for a target, with the compiler of the ``ziglang`` wheel, once per content.
+
+A kernel source of ``backends/cpu/`` is compiled once for each instruction set of the target (``-DEK_ISA=<name>`` and the
+set's flags); ``table.c``, which lists the sets, and everything else is compiled once.
+
+    python -m edgekit.firmware.build runner x86_64-linux
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
+from importlib.metadata import version as _version
+from pathlib import Path
+
+import platformdirs
+
+from edgekit.errors import EdgekitError, InputError
+
+FIRMWARE = Path(__file__).resolve().parent
+CPU = FIRMWARE.parent / "backends" / "cpu"  # beside each other in the repository and in the installed package
+INCLUDES = (FIRMWARE / "core", FIRMWARE / "posix", CPU)
+
+#: Called as each file is done: files done, files in all, what was done.
+Progress = Callable[[int, int, str], None]
+
+
+class BuildError(EdgekitError):
+    """The C compiler failed, or is not there."""
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set that the kernels are compiled for; ``flags`` as clang and gcc take them."""
+
+    name: str
+    flags: tuple[str, ...]
+    optimization: str = "-O3"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor and operating system, and how its programs are made.
+
+    ``compilers`` are tried in order; "zig" is the wheel's. ``flags`` go to the compiler and to the linker,
+    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own.
+    """
+
+    name: str
+    isas: tuple[Isa, ...]
+    compilers: tuple[str, ...] = ("zig",)
+    flags: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    optimization: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object file to make: the compiler's arguments without its output."""
+
+    label: str
+    arguments: tuple[str, ...]
+
+
+_X86 = (
+    Isa("avx512", ("-march=x86-64-v4", "-mprefer-vector-width=512")),
+    Isa("avx2", ("-march=x86-64-v3",)),
+    Isa("plain", ("-march=x86-64",), "-Os"),  # for processors of before 2013: small rather than fast
+)
+_SMALL = ("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
+_STATIC = ("-O2", "-static", "-s", "-Wl,--gc-sections")  # -O2: zig links its sanitizer's runtime without it
+_SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+
+TARGETS: dict[str, Target] = {
+    t.name: t
+    for t in (
+        Target("x86_64-linux", _X86, flags=("-target", "x86_64-linux-musl", "-Werror", *_SMALL), link=_STATIC),
+        Target(
+            "aarch64-linux",
+            (Isa("neon", ("-mcpu=cortex_a72",)),),
+            flags=("-target", "aarch64-linux-musl", "-Werror", *_SMALL),
+            link=_STATIC,
+        ),
+        Target(
+            "aarch64-macos",
+            (Isa("neon", ("-mcpu=apple_m1",)),),
+            flags=("-target", "aarch64-macos", "-Werror", *_SMALL),
+            link=("-s", "-Wl,-dead_strip"),
+        ),
+        # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all
+        # their checks takes it minutes.
+        Target(
+            "x86_64-linux-asan",
+            _X86,
+            ("clang", "gcc"),
+            flags=("-Wno-psabi", *_SANITIZE, "-fsanitize=address,undefined"),
+            optimization="-O0",
+        ),
+        Target(
+            "x86_64-linux-fuzz",
+            _X86,
+            ("clang",),
+            flags=(*_SANITIZE, "-DEK_FUZZING", "-fsanitize=fuzzer,address,undefined"),
+            optimization="-O0",
+        ),
+    )
+}
+
+#: Programs that run no ops; the kernels are part of every other.
+WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy"})
+
+#: Sources of a program, as globs below this folder.
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "runner": ("core/*.c", "posix/*.c", "runner/*.c"),
+    "run_once": ("core/*.c", "posix/pool.c", "tools/run_once.c"),
+    "verify": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c", "tools/verify.c"),
+    "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),
+    "fuzz_smp": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_smp.c"),
+    "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
+}
+
+_COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast", "-pthread")
+
+
+def build(program: str, target: str, progress: Progress | None = None, executor: Executor | None = None) -> Path:
+    """The executable of ``program`` (a key of PROGRAMS) for ``target`` (a key of TARGETS).
+
+    It is made on the first call and lies in the cache after that (the folder EDGEKIT_CACHE, else the user's cache folder),
+    under the digest of all that it is made from. ``executor`` runs the compilers: one thread a core by default.
+
+    Raises:
+        InputError: the program or the target is unknown.
+        BuildError: the compiler is missing or failed; the message has its output.
+    """
+    if program not in PROGRAMS:
+        raise InputError(f"unknown firmware program {program!r}", hint=f"One of: {', '.join(PROGRAMS)}.")
+    if target not in TARGETS:
+        raise InputError(f"unknown firmware target {target!r}", hint=f"One of: {', '.join(TARGETS)}.")
+    to = TARGETS[target]
+    compiler, version = _compiler(to)
+    jobs = _jobs(program, to)
+    keys = _object_keys(jobs, version)
+    key = _digest(version, to, program, *keys)
+    result = cache_folder() / "programs" / key / program
+    if result.exists():
+        return result
+    result.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(result.parent / "lock"):
+        if not result.exists():
+            _make(compiler, jobs, keys, to, result, progress or _silent, executor)
+    return result
+
+
+def cache_folder() -> Path:
+    """Where built programs and their objects are kept."""
+    return Path(os.environ.get("EDGEKIT_CACHE") or platformdirs.user_cache_path("edgekit")) / "firmware"
+
+
+def _jobs(program: str, target: Target) -> list[Job]:
+    sources = [path for glob in PROGRAMS[program] for path in sorted(FIRMWARE.glob(glob))]
+    common = (*_COMMON, *target.flags, *(f"-I{folder}" for folder in INCLUDES), f'-DEK_VERSION="{_version("edgekit")}"')
+    baseline = target.isas[-1].flags
+    if program not in WITHOUT_KERNELS:
+        sources.append(CPU / "table.c")
+    jobs = [Job(path.name, (*common, "-O2", *_zig(target, baseline), "-c", str(path))) for path in sources]
+    for path in sorted(CPU.glob("*.c")) if program not in WITHOUT_KERNELS else ():
+        if path.name == "table.c":
+            continue
+        for isa in target.isas:
+            optimization = target.optimization or isa.optimization
+            flags = (*common, optimization, *_zig(target, isa.flags), f"-DEK_ISA={isa.name}", "-c", str(path))
+            jobs.append(Job(f"{path.name} ({isa.name})", flags))
+    return jobs
+
+
+def _zig(target: Target, flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The instruction set's flags in zig's spelling: -mcpu=x86_64_v4 for -march=x86-64-v4."""
+    if target.compilers != ("zig",):
+        return flags
+    return tuple("-mcpu=" + f.removeprefix("-march=").replace("-", "_") if f.startswith("-march=") else f for f in flags)
+
+
+def _compiler(target: Target) -> tuple[tuple[str, ...], str]:
+    """The command that compiles for a target, and what tells this version of it from others."""
+    for name in target.compilers:
+        if name == "zig":
+            return (sys.executable, "-m", "ziglang", "cc"), "zig " + _version("ziglang")
+        if path := shutil.which(name):
+            return (path,), subprocess.run((path, "--version"), capture_output=True, text=True, check=True).stdout
+    names = " or ".join(target.compilers)
+    raise BuildError(f"{target.name} needs {names}, not installed", hint="On Debian: apt install clang libclang-rt-14-dev")
+
+
+def _object_keys(jobs: list[Job], version: str) -> list[str]:
+    """The digest of what each object is made from: the compiler, the command, the source and all headers."""
+    sources = [Path(job.arguments[-1]) for job in jobs]
+    headers = sorted({h for folder in {*INCLUDES, *(s.parent for s in sources)} for h in folder.glob("*.h")})
+    contents = {path: _read(path) for path in {*headers, *sources}}
+    shared = _digest(version, *((str(h), contents[h]) for h in headers))
+    return [_digest(shared, job.arguments, contents[source]) for job, source in zip(jobs, sources, strict=True)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"cannot read the firmware source {path}: {error.strerror}", hint="Install edgekit again.") from error
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
+
+
+def _make(
+    compiler: tuple[str, ...],
+    jobs: list[Job],
+    keys: list[str],
+    target: Target,
+    result: Path,
+    progress: Progress,
+    executor: Executor | None,
+) -> None:
+    """Compile the objects that the cache lacks, at the same time, and link."""
+    folder = cache_folder() / "objects"
+    folder.mkdir(exist_ok=True)
+    objects = [folder / f"{key}.o" for key in keys]
+    missing = [(job, path) for job, path in zip(jobs, objects, strict=True) if not path.exists()]
+    with _workers(executor) as pool:
+        futures = {pool.submit(_run, job.label, (*compiler, *job.arguments), path): job for job, path in missing}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                progress(done, len(missing) + 1, futures[future].label)
+        finally:
+            for future in futures:
+                future.cancel()
+    _run(result.name, (*compiler, *target.flags, *target.link, *map(str, objects), "-lm", "-pthread"), result)
+    progress(len(missing) + 1, len(missing) + 1, result.name)
+
+
+def _run(label: str, command: tuple[str, ...], output: Path) -> None:
+    """Run the compiler. ``output`` appears whole or not at all, whoever else makes it at the same time."""
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".making-") as folder:
+        unfinished = Path(folder) / output.name
+        done = subprocess.run((*command, "-o", str(unfinished)), capture_output=True, text=True, errors="replace")
+        if done.returncode != 0:
+            said = (done.stderr + done.stdout).strip()
+            raise BuildError(f"compiling {label} failed (exit code {done.returncode}):\n{said}\ncommand: {' '.join(command)}")
+        unfinished.replace(output)
+
+
+@contextmanager
+def _workers(executor: Executor | None) -> Iterator[Executor]:
+    """The caller's executor, which stays open, or one of our own."""
+    if executor is not None:
+        yield executor
+        return
+    with ThreadPoolExecutor(os.cpu_count() or 1) as own:
+        yield own
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock, so that two processes do not make the same program twice."""
+    with path.open("w") as file:
+        flock(file, LOCK_EX)
+        yield
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    del done, total, what
+
+
+def main() -> None:
+    """Build argv[1] for argv[2] and print the executable's path."""
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: python -m edgekit.firmware.build {{{','.join(PROGRAMS)}}} {{{','.join(TARGETS)}}}")
+    try:
+        print(build(sys.argv[1], sys.argv[2], lambda done, total, what: print(f"[{done}/{total}] {what}", file=sys.stderr)))
+    except EdgekitError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

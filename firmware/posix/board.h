@@ -1,0 +1,17 @@
+/* What this machine is and what its sensors say. */
+#ifndef EK_BOARD_H
+#define EK_BOARD_H
+
+#include "../runner/platform.h"
+
+/* Everything but isa and threads. */
+ek_board ek_board_describe(void);
+
+/* Processors that this process may use. */
+int ek_board_usable_cores(void);
+
+uint64_t ek_board_clock(void);
+
+void ek_board_read_sensors(const ek_path *paths, ek_readings *readings);
+
+#endif

@@ -1,0 +1,58 @@
+/* What the runner needs of the system below it: files, memory, clock, sensors, as one table. firmware/posix has the first one. */
+#ifndef EK_PLATFORM_H
+#define EK_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../core/status.h"
+
+enum { EK_PATH_BYTES = 1024 }; /* of a path, its end included */
+
+typedef struct {
+    char text[EK_PATH_BYTES];
+} ek_path;
+
+/* A whole file, readable at `bytes` (64-byte aligned) until it is unmapped. */
+typedef struct {
+    const uint8_t *bytes;
+    size_t size;
+} ek_file;
+
+/* A file that comes to be as a whole, under its name, or not at all. */
+typedef struct {
+    ek_path path;
+    int handle; /* the platform's; negative: nothing is open */
+} ek_new_file;
+
+enum { EK_TEMPERATURE, EK_CLOCK, EK_THROTTLED, EK_POWER, EK_SENSORS }; /* m°C, kHz, flag word, µW */
+
+typedef struct {
+    bool known[EK_SENSORS], rss_known;
+    int64_t value[EK_SENSORS];
+    uint64_t rss_bytes; /* high-water */
+} ek_readings;
+
+typedef struct {
+    const char *version, *architecture, *isa;
+    uint32_t threads, cores, pid;
+    uint64_t memory_bytes;
+} ek_board;
+
+typedef struct {
+    ek_board board;
+    uint64_t (*clock)(void); /* monotonic ns */
+    void *(*allocate)(size_t bytes); /* 64-byte aligned, or NULL; called by load and start only */
+    void (*release)(void *memory);
+    ek_status (*map)(const char *path, ek_file *file, ek_error *error);
+    void (*unmap)(ek_file *file);
+    void (*forget)(const void *bytes, size_t size); /* part of a mapped file that is not read soon: may leave memory until then */
+    ek_status (*create)(ek_new_file *file, const char *path, ek_error *error);
+    ek_status (*write)(ek_new_file *file, const void *bytes, size_t size, ek_error *error);
+    ek_status (*commit)(ek_new_file *file, ek_error *error); /* on failure the file is abandoned */
+    void (*abandon)(ek_new_file *file);                      /* nothing of it remains; harmless when nothing is open */
+    void (*read_sensors)(const ek_path *paths, ek_readings *readings); /* paths[EK_SENSORS]; "" for none */
+} ek_platform;
+
+#endif

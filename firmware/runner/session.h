@@ -1,0 +1,68 @@
+/* One training, evaluation or prediction with the loaded program: a state machine that advances one step a call, so that
+ * one thread can serve the link between steps and, through the executor's poll, between the ops of a step. */
+#ifndef EK_SESSION_H
+#define EK_SESSION_H
+
+#include "checkpoint.h"
+#include "dataset.h"
+#include "records.h"
+
+typedef enum { EK_IDLE, EK_RUNNING, EK_DONE, EK_STOPPED, EK_FAILED } ek_session_state;
+
+/* What `start` asks for. Paths are "" where absent. */
+typedef struct {
+    uint32_t kind; /* EK_TRAIN_STEP, EK_EVALUATE, EK_PREDICT */
+    ek_path data, resume, state, checkpoint, out;
+    uint32_t epochs, seed;
+    bool shuffle, reset, profile;
+    uint64_t every, steps; /* 0: no periodic checkpoint; no limit */
+} ek_session_request;
+
+/* Sums of an evaluation over the samples that count. `weight`: the samples, or the targets that are not ignored. */
+typedef struct {
+    bool known, has_loss;
+    double loss_sum, weight;
+    uint64_t correct, counted, samples;
+} ek_metrics;
+
+typedef struct {
+    const ek_platform *platform;
+    ek_records *records;
+    const ek_path *sensors; /* EK_SENSORS paths */
+
+    ek_session_state state;
+    bool in_step;        /* an entry is running: the state region is between two steps */
+    bool stop_requested; /* takes effect when the step under way is finished */
+    ek_error error;      /* why it failed */
+    uint32_t id, kind;
+    uint64_t step, steps; /* done, planned: both count from the training's begin, also where it was resumed */
+
+    ek_position position; /* of the last training; a checkpoint holds it */
+    ek_metrics metrics;   /* of the last evaluation */
+
+    ek_executor *executor;
+    const ek_entry *entry, *update;
+    ek_dataset data;
+    uint32_t *order; /* of the epoch under way where it is shuffled, else NULL */
+    uint32_t *pick;  /* the batch under way */
+    bool shuffle, writes_checkpoint, writes_output;
+    ek_path checkpoint;
+    uint64_t every, limit;
+    uint32_t epochs, batches_per_epoch;
+    ek_new_file out;
+
+    ek_op_time *times; /* one an op, of the last profiled session, or NULL */
+    uint64_t profiled; /* ops in `times` */
+} ek_session;
+
+/* Check everything that can be checked before the first step, then become RUNNING. On failure nothing has changed. */
+ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, uint32_t *dropped,
+                           ek_error *error);
+
+/* Run one step. Call while state is EK_RUNNING. */
+void ek_session_step(ek_session *session);
+
+/* Forget everything that belongs to the program about to be replaced. Not while running. */
+void ek_session_forget(ek_session *session);
+
+#endif
