@@ -1,0 +1,192 @@
+/* conv2d, conv2d_input_grad, conv2d_weight_grad. Dense convolutions are matrix products over patches (implicit GEMM; an
+ * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
+ * grouped ones are one product a group; depthwise ones have their own loops. */
+#include "conv.h"
+
+static ek_conv geometry(const ek_tensor *x, const ek_tensor *y, const int32_t *stride, const int32_t *padding,
+        const int32_t *dilation, int groups) {
+    ek_conv c = {.images = (int)x->dim[0], .height = (int)x->dim[1], .width = (int)x->dim[2],
+            .channels = (int)x->dim[3]};
+    c.out_h = (int)y->dim[1], c.out_w = (int)y->dim[2], c.outputs = (int)y->dim[3], c.groups = groups;
+    c.stride_h = stride[0], c.stride_w = stride[1], c.dilation_h = dilation[0], c.dilation_w = dilation[1];
+    c.top = padding[0], c.left = padding[2];
+    return c;
+}
+
+static ek_conv forward_geometry(const ek_call *call) {
+    const ek_conv2d_attrs *a = call->attrs;
+    ek_conv c = geometry(call->in_t[EK_CONV2D_X], call->out_t[EK_CONV2D_Y], a->stride, a->padding, a->dilation,
+            a->groups);
+    c.kernel_h = (int)call->in_t[EK_CONV2D_W]->dim[0], c.kernel_w = (int)call->in_t[EK_CONV2D_W]->dim[1];
+    return c;
+}
+
+static ek_conv input_grad_geometry(const ek_call *call) {
+    const ek_conv2d_input_grad_attrs *a = call->attrs;
+    ek_conv c = geometry(call->out_t[EK_CONV2D_INPUT_GRAD_DX], call->in_t[EK_CONV2D_INPUT_GRAD_DY], a->stride,
+            a->padding, a->dilation, a->groups);
+    c.kernel_h = (int)call->in_t[EK_CONV2D_INPUT_GRAD_W]->dim[0],
+            c.kernel_w = (int)call->in_t[EK_CONV2D_INPUT_GRAD_W]->dim[1];
+    return c;
+}
+
+static ek_conv weight_grad_geometry(const ek_call *call) {
+    const ek_conv2d_weight_grad_attrs *a = call->attrs;
+    ek_conv c = geometry(call->in_t[EK_CONV2D_WEIGHT_GRAD_X], call->in_t[EK_CONV2D_WEIGHT_GRAD_DY], a->stride,
+            a->padding, a->dilation, a->groups);
+    c.kernel_h = a->kernel[0], c.kernel_w = a->kernel[1];
+    return c;
+}
+
+static size_t rows_of(const ek_conv *c) { return (size_t)c->images * (size_t)c->out_h * (size_t)c->out_w; }
+
+static size_t patch_of(const ek_conv *c) { return (size_t)c->kernel_h * (size_t)c->kernel_w * (size_t)(c->channels / c->groups); }
+
+/* The windows of x that the outputs of a group see. */
+static ek_rows patches_of(const ek_conv *c, const float *x, int group) {
+    int channels = c->channels / c->groups;
+    ek_rows a = {.data = x + group * channels, .ld = (size_t)c->channels, .channels = channels};
+    a.patches = !(c->kernel_h == 1 && c->kernel_w == 1 && c->stride_h == 1 && c->stride_w == 1
+            && c->out_h == c->height && c->out_w == c->width);
+    a.height = c->height, a.width = c->width, a.grid_h = c->out_h, a.grid_w = c->out_w;
+    a.step_h = c->stride_h, a.step_w = c->stride_w, a.taps_h = c->kernel_h, a.taps_w = c->kernel_w;
+    a.first_h = -c->top, a.first_w = -c->left, a.next_h = c->dilation_h, a.next_w = c->dilation_w;
+    return a;
+}
+
+/* --- forward --- */
+
+static ek_weights forward_weights(const ek_conv *c, const float *w, int group) {
+    return (ek_weights){.data = w + group * (c->outputs / c->groups), .depth = patch_of(c), .taps_w = 1,
+            .by_k = c->outputs, .by_n = 1};
+}
+
+static size_t forward_scratch(const ek_call *call, int threads) {
+    ek_conv c = forward_geometry(call);
+    if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
+    return EK_NAME(ek_gemm_scratch)(patch_of(&c), (size_t)(c.outputs / c.groups), threads);
+}
+
+static size_t forward_prepared(const ek_call *call) {
+    ek_conv c = forward_geometry(call);
+    if (c.groups > 1 || call->in_t[EK_CONV2D_W]->storage != EK_CONSTANT || rows_of(&c) > EK_PACK_ROWS) return 0;
+    return EK_NAME(ek_gemm_packed_floats)(patch_of(&c), (size_t)c.outputs) * sizeof(float);
+}
+
+static void forward_prepare(const ek_call *call, void *to) {
+    ek_conv c = forward_geometry(call);
+    ek_weights b = forward_weights(&c, call->in[EK_CONV2D_W], 0);
+    EK_NAME(ek_gemm_pack)(&b, patch_of(&c), (size_t)c.outputs, to);
+}
+
+static void forward_run(const ek_call *call) {
+    ek_conv c = forward_geometry(call);
+    ek_epilogue finish = ek_forward_epilogue(call, ((const ek_conv2d_attrs *)call->attrs)->act);
+    if (ek_is_depthwise(&c)) {
+        EK_NAME(ek_depthwise_forward)(&c, call->in[EK_CONV2D_X], call->in[EK_CONV2D_W], &finish, call->pool,
+                call->scratch);
+        return;
+    }
+    for (int group = 0; group < c.groups; group++) {
+        ek_gemm g = {.m = rows_of(&c), .k = patch_of(&c), .n = (size_t)(c.outputs / c.groups), .finish = finish,
+                .packed = call->prepared};
+        g.a = patches_of(&c, call->in[EK_CONV2D_X], group);
+        g.b = forward_weights(&c, call->in[EK_CONV2D_W], group);
+        g.column = (size_t)group * g.n;
+        EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
+    }
+}
+
+/* --- input gradient --- */
+
+static size_t input_grad_scratch(const ek_call *call, int threads) {
+    ek_conv c = input_grad_geometry(call);
+    if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
+    size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
+    for (int h = 0; h < c.stride_h; h++) {
+        for (int w = 0; w < c.stride_w; w++) {
+            ek_phase across = ek_phase_of(w, c.kernel_w, c.stride_w, c.left, c.dilation_w);
+            ek_phase down = ek_phase_of(h, c.kernel_h, c.stride_h, c.top, c.dilation_h);
+            size_t need = EK_NAME(ek_gemm_scratch)((size_t)down.count * (size_t)across.count * k, n, threads);
+            if (need > most) most = need;
+        }
+    }
+    return most;
+}
+
+static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epilogue *finish, int group, int phase_h,
+        int phase_w) {
+    ek_phase down = ek_phase_of(phase_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
+    ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
+    int grid_h = (c->height - phase_h + c->stride_h - 1) / c->stride_h;
+    int grid_w = (c->width - phase_w + c->stride_w - 1) / c->stride_w;
+    if (grid_h <= 0 || grid_w <= 0) return;
+    size_t outputs = (size_t)(c->outputs / c->groups), channels = (size_t)(c->channels / c->groups),
+            group_at = (size_t)group;
+    ek_gemm g = {.m = (size_t)c->images * (size_t)grid_h * (size_t)grid_w, .n = channels, .finish = *finish,
+            .column = group_at * channels};
+    g.k = (size_t)down.count * (size_t)across.count * outputs;
+
+    g.a = (ek_rows){.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_DY] + group_at * outputs,
+            .ld = (size_t)c->outputs};
+    g.a.channels = (int)outputs, g.a.height = c->out_h, g.a.width = c->out_w, g.a.grid_h = grid_h, g.a.grid_w = grid_w;
+    g.a.patches = !(down.count == 1 && across.count == 1 && grid_h == c->out_h && grid_w == c->out_w
+            && !down.offset && !across.offset);
+    g.a.step_h = g.a.step_w = 1, g.a.taps_h = down.count, g.a.taps_w = across.count;
+    g.a.first_h = down.offset, g.a.first_w = across.offset, g.a.next_h = down.next, g.a.next_w = across.next;
+
+    ptrdiff_t tap = (ptrdiff_t)channels * c->outputs;
+    g.b = (ek_weights){.depth = outputs, .taps_w = (size_t)across.count, .by_k = 1, .by_n = c->outputs};
+    g.b.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_W] + group_at * outputs;
+    g.b.data += (down.first * c->kernel_w + across.first) * tap;
+    g.b.tap_row = down.step * c->kernel_w * tap, g.b.tap_column = across.step * tap;
+
+    g.places = (ek_places){.grid = c->stride_h > 1 || c->stride_w > 1, .grid_h = grid_h, .grid_w = grid_w,
+            .height = c->height, .width = c->width};
+    g.places.step_h = c->stride_h, g.places.step_w = c->stride_w, g.places.first_h = phase_h,
+            g.places.first_w = phase_w;
+    EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
+}
+
+static void input_grad_run(const ek_call *call) {
+    ek_conv c = input_grad_geometry(call);
+    ek_epilogue finish = ek_backward_epilogue(call, ((const ek_conv2d_input_grad_attrs *)call->attrs)->act);
+    if (ek_is_depthwise(&c)) {
+        const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY], *w = call->in[EK_CONV2D_INPUT_GRAD_W];
+        EK_NAME(ek_depthwise_input_grad)(&c, dy, w, &finish, call->pool, call->scratch);
+        return;
+    }
+    for (int group = 0; group < c.groups; group++)
+        for (int h = 0; h < c.stride_h; h++)
+            for (int w = 0; w < c.stride_w; w++) input_grad_phase(call, &c, &finish, group, h, w);
+}
+
+/* --- weight gradient --- */
+
+static size_t weight_grad_scratch(const ek_call *call, int threads) {
+    ek_conv c = weight_grad_geometry(call);
+    if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_weight_grad_scratch)(&c, threads);
+    return EK_NAME(ek_outer_gemm_scratch)(rows_of(&c), patch_of(&c), (size_t)(c.outputs / c.groups), threads);
+}
+
+static void weight_grad_run(const ek_call *call) {
+    ek_conv c = weight_grad_geometry(call);
+    const float *x = call->in[EK_CONV2D_WEIGHT_GRAD_X], *dy = call->in[EK_CONV2D_WEIGHT_GRAD_DY];
+    float *dw = call->out[EK_CONV2D_WEIGHT_GRAD_DW], *db = call->out[EK_CONV2D_WEIGHT_GRAD_DB];
+    if (ek_is_depthwise(&c)) {
+        EK_NAME(ek_depthwise_weight_grad)(&c, x, dy, dw, db, call->pool, call->scratch);
+        return;
+    }
+    for (int group = 0; group < c.groups; group++) {
+        ek_outer_gemm g = {.m = rows_of(&c), .k = patch_of(&c), .n = (size_t)(c.outputs / c.groups)};
+        size_t at = (size_t)group * g.n;
+        g.a = patches_of(&c, x, group);
+        g.dy = dy + at, g.dw = dw + at, g.db = db ? db + at : NULL;
+        g.dy_ld = g.dw_ld = (size_t)c.outputs;
+        EK_NAME(ek_outer_gemm)(&g, call->pool, call->scratch);
+    }
+}
+
+const ek_kernel EK_NAME(ek_kernel_conv2d) = {forward_scratch, forward_prepared, forward_prepare, forward_run};
+const ek_kernel EK_NAME(ek_kernel_conv2d_input_grad) = {input_grad_scratch, NULL, NULL, input_grad_run};
+const ek_kernel EK_NAME(ek_kernel_conv2d_weight_grad) = {weight_grad_scratch, NULL, NULL, weight_grad_run};

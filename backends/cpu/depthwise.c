@@ -1,0 +1,119 @@
+/* Depthwise convolutions, one filter a channel, a row of results at a time. An input gradient is the same loop over
+ * dy, for each phase of the pixels with the taps that reach it. */
+#include "depthwise_row.h"
+
+typedef struct {
+    const ek_conv *c;
+    const float *a, *b; /* forward: x, w; input gradient: dy, w; weight gradient: x, dy */
+    const ek_epilogue *finish;
+    float *scratch; /* zeros for a pixel; then the threads' parts */
+    size_t part;
+} job;
+
+static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16); }
+
+size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->channels) * sizeof(float); }
+
+static void forward_part(void *context, int index, int count) {
+    const job *work = context;
+    const ek_conv *c = work->c;
+    size_t from, to, pixels = (size_t)c->height * (size_t)c->width;
+    ek_share((size_t)c->images * (size_t)c->out_h, 1, index, count, &from, &to);
+    ek_row r = {.filter = work->b, .filter_row = (ptrdiff_t)c->kernel_w * c->channels, .filter_column = c->channels,
+            .zeros = work->scratch};
+    r.height = c->height, r.width = c->width, r.channels = c->channels, r.taps_h = c->kernel_h, r.taps_w = c->kernel_w;
+    r.col0 = -c->left, r.next_h = c->dilation_h, r.next_w = c->dilation_w, r.step = c->stride_w, r.count = c->out_w;
+    r.place_step = 1;
+    for (size_t row = from; row < to; row++) {
+        r.source = work->a + row / (size_t)c->out_h * pixels * (size_t)c->channels;
+        r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
+        r.place = row * (size_t)c->out_w;
+        EK_NAME(ek_depthwise_row)(&r, work->finish);
+    }
+}
+
+void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, const float *w, const ek_epilogue *finish,
+        ek_pool *pool, void *scratch) {
+    job work = {c, x, w, finish, scratch, 0};
+    memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
+    ek_pool_run(pool, forward_part, &work);
+}
+
+static void input_grad_part(void *context, int index, int count) {
+    const job *work = context;
+    const ek_conv *c = work->c;
+    size_t from, to, pixels = (size_t)c->out_h * (size_t)c->out_w;
+    ek_share((size_t)c->images * (size_t)c->height, 1, index, count, &from, &to);
+    for (size_t row = from; row < to; row++) {
+        int h = (int)(row % (size_t)c->height);
+        ek_phase down = ek_phase_of(h % c->stride_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
+        for (int w = 0; w < c->stride_w && w < c->width; w++) {
+            ek_phase across = ek_phase_backwards(ek_phase_of(w, c->kernel_w, c->stride_w, c->left, c->dilation_w));
+            ek_row r = {.source = work->a + row / (size_t)c->height * pixels * (size_t)c->channels,
+                    .zeros = work->scratch};
+            r.filter_column = (ptrdiff_t)across.step * c->channels,
+                    r.filter_row = (ptrdiff_t)down.step * c->kernel_w * c->channels;
+            r.filter = work->b + ((ptrdiff_t)down.first * c->kernel_w + across.first) * c->channels;
+            r.height = c->out_h, r.width = c->out_w, r.channels = c->channels, r.taps_h = down.count,
+                    r.taps_w = across.count;
+            r.row0 = h / c->stride_h + down.offset, r.col0 = across.offset, r.next_h = down.next,
+                    r.next_w = across.next;
+            r.step = 1, r.count = (c->width - w + c->stride_w - 1) / c->stride_w;
+            r.place = row * (size_t)c->width + (size_t)w, r.place_step = (size_t)c->stride_w;
+            EK_NAME(ek_depthwise_row)(&r, work->finish);
+        }
+    }
+}
+
+void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, const float *w, const ek_epilogue *finish,
+        ek_pool *pool, void *scratch) {
+    job work = {c, dy, w, finish, scratch, 0};
+    memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
+    ek_pool_run(pool, input_grad_part, &work);
+}
+
+/* --- weight gradient: each thread sums its rows into its own part; the parts are added in order --- */
+
+static size_t taps_of(const ek_conv *c) { return (size_t)c->kernel_h * (size_t)c->kernel_w; }
+
+static size_t part_floats(const ek_conv *c) { return ek_round_up((taps_of(c) + 1) * (size_t)c->channels, 16); }
+
+size_t EK_NAME(ek_depthwise_weight_grad_scratch)(const ek_conv *c, int threads) {
+    return EK_NAME(ek_depthwise_scratch)(c) + part_floats(c) * sizeof(float) * (size_t)threads;
+}
+
+static float *part_of(const job *work, int index) { return work->scratch + zeros_of(work->c->channels)
+        + (size_t)index * work->part; }
+
+static void weight_grad_part(void *context, int index, int count) {
+    const job *work = context;
+    const ek_conv *c = work->c;
+    size_t from, to, pixels = (size_t)c->height * (size_t)c->width, channels = (size_t)c->channels;
+    float *sums = part_of(work, index), *total = sums + taps_of(c) * channels;
+    memset(sums, 0, work->part * sizeof *sums);
+    ek_share((size_t)c->images * (size_t)c->out_h, 1, index, count, &from, &to);
+    ek_row r = {.zeros = work->scratch, .height = c->height, .width = c->width, .channels = c->channels};
+    r.taps_h = c->kernel_h, r.taps_w = c->kernel_w, r.col0 = -c->left, r.next_h = c->dilation_h,
+            r.next_w = c->dilation_w;
+    r.step = c->stride_w, r.count = c->out_w;
+    for (size_t row = from; row < to; row++) {
+        r.source = work->a + row / (size_t)c->out_h * pixels * channels;
+        r.filter = work->b + row * (size_t)c->out_w * channels;
+        r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
+        EK_NAME(ek_depthwise_row_weights)(&r, sums, total);
+    }
+}
+
+void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, const float *x, const float *dy, float *dw, float *db,
+        ek_pool *pool, void *scratch) {
+    job work = {c, x, dy, NULL, scratch, part_floats(c)};
+    memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
+    ek_pool_run(pool, weight_grad_part, &work);
+    size_t weights = taps_of(c) * (size_t)c->channels, all = weights + (db ? (size_t)c->channels : 0);
+    for (size_t i = 0; i < all; i++) {
+        float sum = part_of(&work, 0)[i];
+        for (int t = 1; t < ek_pool_threads(pool); t++) sum += part_of(&work, t)[i];
+        if (i < weights) dw[i] = sum;
+        else db[i - weights] = sum;
+    }
+}

@@ -1,0 +1,119 @@
+#include "epilogue.h"
+
+/* n bits from bit `at` of a row, and back. Slow when `at` does not start a byte: groups of channels can cause that. */
+EK_INLINE uint32_t load_bits(const uint8_t *row, size_t at, int n) {
+    uint32_t bits = 0;
+    if (at % 8 == 0) {
+        bits = row[at / 8];
+        return n > 8 ? bits | (uint32_t)row[at / 8 + 1] << 8 : bits;
+    }
+    for (int i = 0; i < n; i++) bits |= (uint32_t)(row[(at + (size_t)i) / 8] >> (at + (size_t)i) % 8 & 1) << i;
+    return bits;
+}
+
+EK_INLINE void store_bits(uint8_t *row, size_t at, uint32_t bits, int n) {
+    if (at % 8 == 0) {
+        row[at / 8] = (uint8_t)bits;
+        if (n > 8) row[at / 8 + 1] = (uint8_t)(bits >> 8);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        uint8_t *byte = row + (at + (size_t)i) / 8, one = (uint8_t)(1u << (at + (size_t)i) % 8);
+        *byte = (uint8_t)(bits >> i & 1 ? *byte | one : *byte & ~one);
+    }
+}
+
+EK_INLINE ek_vf hardsigmoid(ek_vf v) {
+    return ek_at_most(ek_at_least(v + 3.0f, ek_splat(0.0f)), ek_splat(6.0f)) * (1.0f / 6.0f);
+}
+
+/* act'(saved), as Function.derivative. */
+EK_INLINE ek_vf slope(ek_finish_kind kind, ek_vf saved, float high) {
+    ek_vf zero = {0}, one = ek_splat(1.0f);
+    if (kind == EK_SAVED_HARDSWISH) return ek_select(saved <= -3.0f, zero, ek_select(saved < 3.0f,
+            saved * (1.0f / 3.0f) + 0.5f, one));
+    if (kind == EK_SAVED_HARDSIGMOID) return ek_select((saved > 0.0f) & (saved < 1.0f), ek_splat(1.0f / 6.0f), zero);
+    return ek_select((saved > 0.0f) & ~(saved >= high), one, zero);
+}
+
+/* n columns (1 … EK_STEP) at `at` of y. `kind`, `mask`, `extras` and whether n is a whole step are constants of an
+ * instance. */
+EK_INLINE void finish_step(ek_finish_kind kind, int mask, int extras, const ek_epilogue *e, const float *acc,
+        const float *bias, size_t at,
+                           const uint8_t *saved_bits, uint8_t *mask_bits, size_t column, int n) {
+    uint32_t bits = 0, saved = 0;
+    if (kind == EK_SAVED_BITS) saved = load_bits(saved_bits, column, n);
+    EK_UNROLL
+    for (int i = 0; i < EK_STEP_VECTORS; i++) {
+        int lane = i * EK_LANES;
+        ek_vf v = ek_load(acc + lane);
+        if (bias) v += ek_read(bias, lane, n);
+        if (extras && e->add) v += ek_read(e->add + at, lane, n);
+        if (extras && e->pre) ek_write(e->pre + at, v, lane, n);
+        if (kind == EK_CLAMP) {
+            v = ek_at_most(ek_at_least(v, ek_splat(e->low)), ek_splat(e->high));
+            if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= e->high)) << lane;
+        } else if (kind == EK_SAVED_BITS) {
+            v = ek_select(ek_truth_of(saved >> lane), v, (ek_vf){0});
+        } else if (kind == EK_HARDSWISH) {
+            v *= hardsigmoid(v);
+        } else if (kind == EK_HARDSIGMOID) {
+            v = hardsigmoid(v);
+        } else {
+            v *= slope(kind, ek_read((const float *)e->saved + at, lane, n), e->high);
+        }
+        ek_write(e->y + at, v, lane, n);
+    }
+    if (mask) store_bits(mask_bits, column, bits, n);
+}
+
+EK_INLINE void finish_row(ek_finish_kind kind, int mask, int extras, const ek_epilogue *e, const float *acc,
+        size_t row, size_t column,
+                          size_t columns) {
+    const uint8_t *saved_bits = kind == EK_SAVED_BITS ? (const uint8_t *)e->saved + row * e->mask_bytes : NULL;
+    uint8_t *mask_bits = mask ? e->mask + row * e->mask_bytes : NULL;
+    const float *bias = e->bias ? e->bias + column : NULL;
+    size_t at = row * e->columns + column, j = 0;
+    if (column % 8 == 0) { /* known to the instance, so that its masks are whole bytes */
+        for (; j + EK_STEP <= columns; j += EK_STEP)
+            finish_step(kind, mask, extras, e, acc + j, bias ? bias + j : NULL, at + j, saved_bits, mask_bits,
+                    (column / 8 + j / 8) * 8, EK_STEP);
+    }
+    for (; j < columns; j += EK_STEP) {
+        int n = columns - j < EK_STEP ? (int)(columns - j) : EK_STEP;
+        finish_step(kind, mask, extras, e, acc + j, bias ? bias + j : NULL, at + j, saved_bits, mask_bits, column + j,
+                n);
+    }
+}
+
+EK_INLINE void finish_as(ek_finish_kind kind, int mask, int extras, const ek_epilogue *given, const float *acc,
+        size_t ld, size_t rows,
+                         size_t row, size_t row_step, size_t column, size_t columns) {
+    const ek_epilogue e = *given; /* a copy that no store can alias */
+    for (size_t r = 0; r < rows; r++) finish_row(kind, mask, extras, &e, acc + r * ld, row + r * row_step, column,
+            columns);
+}
+
+void EK_NAME(ek_finish)(const ek_epilogue *e, const float *acc, size_t ld, size_t rows, size_t row, size_t row_step,
+        size_t column,
+                        size_t columns) {
+#define FINISH_AS(kind, mask, extras) finish_as(kind, mask, extras, e, acc, ld, rows, row, row_step, column, columns)
+    int extras = e->add || e->pre;
+    switch (e->kind) {
+    case EK_CLAMP:
+        if (e->mask && extras) FINISH_AS(EK_CLAMP, 1, 1);
+        else if (e->mask) FINISH_AS(EK_CLAMP, 1, 0);
+        else if (extras) FINISH_AS(EK_CLAMP, 0, 1);
+        else FINISH_AS(EK_CLAMP, 0, 0);
+        break;
+    case EK_SAVED_BITS:
+        if (extras) FINISH_AS(EK_SAVED_BITS, 0, 1);
+        else FINISH_AS(EK_SAVED_BITS, 0, 0);
+        break;
+    case EK_HARDSWISH: FINISH_AS(EK_HARDSWISH, 0, 1); break;
+    case EK_HARDSIGMOID: FINISH_AS(EK_HARDSIGMOID, 0, 1); break;
+    case EK_SAVED_CLAMP: FINISH_AS(EK_SAVED_CLAMP, 0, 1); break;
+    case EK_SAVED_HARDSWISH: FINISH_AS(EK_SAVED_HARDSWISH, 0, 1); break;
+    case EK_SAVED_HARDSIGMOID: FINISH_AS(EK_SAVED_HARDSIGMOID, 0, 1); break;
+    }
+}

@@ -1,0 +1,105 @@
+/* Matrix products for linear layers and dense convolutions, forward and backward.
+ *
+ * ek_gemm:         y[M, N] = finish(A[M, K] @ B[K, N])      (forward, input gradients)
+ * ek_outer_gemm:   dw[K, N] = A[M, K].T @ dy[M, N]          (weight gradients)
+ *
+ * A is a plain matrix or the patches of an image (im2col), which are gathered a tile at a time and never exist as a
+ * whole. B is a weight in any of the orders that the forward and backward pass read it in. */
+#ifndef EK_GEMM_H
+#define EK_GEMM_H
+
+#include <stddef.h>
+
+#include "../../firmware/core/pool.h"
+#include "epilogue.h"
+#include "simd.h"
+
+/* The register tile: EK_TILE_ROWS × EK_TILE_VECTORS accumulators, with room for one row of B and a broadcast. */
+#if defined(__AVX512F__)
+enum { EK_TILE_ROWS = 14, EK_TILE_VECTORS = 2 };
+#elif defined(__aarch64__)
+enum { EK_TILE_ROWS = 8, EK_TILE_VECTORS = 2 };
+#else
+enum { EK_TILE_ROWS = 6, EK_TILE_VECTORS = 2 };
+#endif
+enum { EK_PANEL = EK_TILE_VECTORS * EK_LANES }; /* columns of a tile */
+
+/* Rows of A. Row r of a patch matrix is the window at place r of a grid, its columns are (tap row, tap column,
+ * channel): tap (i, j) of place (p, q) is pixel (p step_h + first_h + i next_h, q step_w + first_w + j next_w), zero
+ * outside. */
+typedef struct {
+    const float *data; /* the matrix, or the image's first channel */
+    size_t ld;         /* floats from row to row, or from pixel to pixel */
+    int patches;       /* whether it is patches; the rest is about them */
+    int height, width, channels;
+    int grid_h, grid_w;
+    int step_h, step_w, taps_h, taps_w, first_h, first_w, next_h, next_w;
+} ek_rows;
+
+/* B[k, n], k = (tap row, tap column, c) with c < `depth`: data[i tap_row + j tap_column + c by_k + n by_n]. */
+typedef struct {
+    const float *data;
+    size_t depth, taps_w;
+    ptrdiff_t tap_row, tap_column, by_k, by_n;
+} ek_weights;
+
+/* Which row of the result a row of the product is: the same, or for a grid with steps, a pixel of an image. */
+typedef struct {
+    int grid; /* 0: the same row */
+    int grid_h, grid_w, height, width, step_h, step_w, first_h, first_w;
+} ek_places;
+
+typedef struct {
+    size_t m, k, n;
+    ek_rows a;
+    ek_weights b;
+    const float *packed; /* B packed by ek_gemm_pack, or NULL */
+    ek_places places;
+    ek_epilogue finish;
+    size_t column; /* of the result where the product's first column goes */
+} ek_gemm;
+
+size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads);
+void EK_NAME(ek_gemm)(const ek_gemm *g, ek_pool *pool, void *scratch);
+
+/* With more rows than this, packing a frozen weight anew each run costs nothing next to the product; it is not kept
+ * packed. */
+enum { EK_PACK_ROWS = 512 };
+
+/* B of k × n packed: panels of EK_PANEL columns, each k × EK_PANEL, the last one padded with zeros. */
+size_t EK_NAME(ek_gemm_packed_floats)(size_t k, size_t n);
+void EK_NAME(ek_gemm_pack)(const ek_weights *b, size_t k, size_t n, float *to);
+
+typedef struct {
+    size_t m, k, n;
+    ek_rows a;
+    const float *dy; /* m rows of n, dy_ld apart */
+    size_t dy_ld;
+    float *dw, *db; /* k rows of n, dw_ld apart; db may be NULL */
+    size_t dw_ld;
+} ek_outer_gemm;
+
+size_t EK_NAME(ek_outer_gemm_scratch)(size_t m, size_t k, size_t n, int threads);
+void EK_NAME(ek_outer_gemm)(const ek_outer_gemm *g, ek_pool *pool, void *scratch);
+
+/* Copy rows [row, row + rows) × columns [column, column + columns) of A to `to`, `ld` ≥ columns floats from row to
+ * row. May write EK_LANES - 1 floats past the last row. */
+void EK_NAME(ek_gather)(const ek_rows *a, size_t row, size_t rows, size_t column, size_t columns, float *to, size_t ld);
+
+EK_INLINE size_t ek_min(size_t a, size_t b) { return a < b ? a : b; }
+EK_INLINE size_t ek_round_up(size_t a, size_t unit) { return (a + unit - 1) / unit * unit; }
+
+/* `total` cut into the fewest pieces of at most `most`, evened out, in whole units: the size of a piece. */
+EK_INLINE size_t ek_even(size_t total, size_t most, size_t unit) {
+    size_t pieces = (total + most - 1) / most;
+    return pieces ? ek_round_up((total + pieces - 1) / pieces, unit) : unit;
+}
+
+/* Part `index` of `count` of [0, total) in whole units. */
+EK_INLINE void ek_share(size_t total, size_t unit, int index, int count, size_t *from, size_t *to) {
+    size_t units = (total + unit - 1) / unit;
+    *from = ek_min(units * (size_t)index / (size_t)count * unit, total);
+    *to = ek_min(units * ((size_t)index + 1) / (size_t)count * unit, total);
+}
+
+#endif

@@ -1,0 +1,91 @@
+/* Vectors of the instruction set that this translation unit is compiled for (-DEK_ISA=avx512|avx2|neon|plain).
+ * Every kernel source is compiled once an instruction set; EK_NAME gives its public symbols the set's suffix. */
+#ifndef EK_SIMD_H
+#define EK_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define EK_PASTE_(a, b) a##_##b
+#define EK_PASTE(a, b) EK_PASTE_(a, b)
+#define EK_NAME(name) EK_PASTE(name, EK_ISA)
+
+#if defined(__AVX512F__)
+enum { EK_LANES = 16 };
+#elif defined(__AVX2__)
+enum { EK_LANES = 8 };
+#else
+enum { EK_LANES = 4 }; /* NEON; SSE2 on x86; scalars elsewhere */
+#endif
+
+typedef float ek_vf __attribute__((vector_size(EK_LANES * 4)));
+typedef int32_t ek_vi __attribute__((vector_size(EK_LANES * 4)));
+typedef float ek_vfu __attribute__((vector_size(EK_LANES * 4), aligned(4)));
+
+#define EK_INLINE static inline __attribute__((always_inline))
+#define EK_UNROLL _Pragma("clang loop unroll(full)")
+
+EK_INLINE ek_vf ek_load(const float *p) { return *(const ek_vfu *)p; }
+EK_INLINE void ek_store(float *p, ek_vf v) { *(ek_vfu *)p = v; }
+EK_INLINE ek_vf ek_splat(float x) { return x - (ek_vf){0}; }
+
+/* a where a comparison is true, b elsewhere. */
+EK_INLINE ek_vf ek_select(ek_vi truth, ek_vf a, ek_vf b) { return (ek_vf)((truth & (ek_vi)a) | (~truth & (ek_vi)b)); }
+
+/* The larger and the smaller of `limit` and v; v where either is NaN, so that NaN passes and a NaN limit is no limit.
+ * */
+EK_INLINE ek_vf ek_at_least(ek_vf v, ek_vf limit) { return ek_select(limit > v, limit, v); }
+EK_INLINE ek_vf ek_at_most(ek_vf v, ek_vf limit) { return ek_select(limit < v, limit, v); }
+
+EK_INLINE ek_vi ek_lane_numbers(void) {
+    ek_vi lane;
+    EK_UNROLL
+    for (int i = 0; i < EK_LANES; i++) lane[i] = i;
+    return lane;
+}
+
+/* Load and store the first n (1 … EK_LANES) floats; the rest reads as zero and is not touched in memory. */
+EK_INLINE ek_vf ek_load_part(const float *p, int n) {
+#if defined(__AVX512F__)
+    return (ek_vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(__AVX2__)
+    return (ek_vf)_mm256_maskload_ps(p, (__m256i)(ek_lane_numbers() < n));
+#else
+    float part[EK_LANES] = {0};
+    for (int i = 0; i < n; i++) part[i] = p[i];
+    return ek_load(part);
+#endif
+}
+
+EK_INLINE void ek_store_part(float *p, ek_vf v, int n) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(p, (__m256i)(ek_lane_numbers() < n), (__m256)v);
+#else
+    for (int i = 0; i < n; i++) p[i] = v[i];
+#endif
+}
+
+/* One bit a lane, lane i in bit i, of a comparison's result; and back. */
+EK_INLINE uint32_t ek_bits_of(ek_vi truth) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)truth);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)truth);
+#else
+    ek_vi bit = truth & ((ek_vi){0} + 1) << ek_lane_numbers();
+    return (uint32_t)(bit[0] | bit[1] | bit[2] | bit[3]);
+#endif
+}
+
+EK_INLINE ek_vi ek_truth_of(uint32_t bits) {
+    ek_vi bit = ((ek_vi){0} + 1) << ek_lane_numbers();
+    return (((ek_vi){0} + (int32_t)bits) & bit) != 0;
+}
+
+#endif
