@@ -1,0 +1,37 @@
+"""What every way to a board can do, whatever carries it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from edgekit.links.deadline import Deadline
+
+
+class Link(Protocol):
+    """A reliable, ordered stream of bytes to one board's runner, and files to and from the board.
+
+    Every call raises LinkError: the board cannot be reached, is gone, or did not answer before the deadline.
+    """
+
+    @property
+    def name(self) -> str:
+        """The board's address, for messages."""
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Hand over ``data`` whole."""
+
+    def receive(self, deadline: Deadline) -> bytes:
+        """The bytes that have come, at least one; where a message ends is not the link's business."""
+
+    def board_path(self, local: Path) -> str:
+        """Where a file that is ``local`` here lies on the board, whether it is there yet or not."""
+
+    def put_file(self, local: Path, deadline: Deadline) -> str:
+        """Bring a file or a folder to the board; returns its path there."""
+
+    def get_file(self, remote: str, local: Path, deadline: Deadline) -> None:
+        """Fetch a file from the board, whole or not at all."""
+
+    def close(self) -> None:
+        """End the connection; again and again is fine."""

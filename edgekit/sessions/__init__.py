@@ -1,0 +1,9 @@
+"""Connect to a board; train, evaluate, predict and measure there."""
+
+from edgekit.sessions.bench import Bench, OpTime
+from edgekit.sessions.checkpoint import Checkpoint, read_checkpoint
+from edgekit.sessions.device import Device, Metrics, connect
+from edgekit.sessions.memory import Memory
+from edgekit.sessions.session import Result, Session
+
+__all__ = ["Bench", "Checkpoint", "Device", "Memory", "Metrics", "OpTime", "Result", "Session", "connect", "read_checkpoint"]

@@ -1,0 +1,347 @@
+"""A connected board: what a user calls."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgekit.board import Board, load_board
+from edgekit.errors import DeviceError, EdgekitError, InputError, IntegrityError, LinkError
+from edgekit.links import Deadline, Link, open_link
+from edgekit.program import Architecture, Backend, Program
+from edgekit.protocol import PROTOCOL, Client, Info, StartRequest
+from edgekit.protocol.faults import device_error
+from edgekit.sessions.bench import Bench, make_bench, random_data
+from edgekit.sessions.checkpoint import read_checkpoint
+from edgekit.sessions.data import Dataset, check_data
+from edgekit.sessions.memory import Memory, memory_of
+from edgekit.sessions.session import FINAL, Pause, Session, now, stop_and_wait
+from edgekit.telemetry import RunFolder, new_run_path, provenance
+
+RUNS = Path("runs")  #: where runs go that are given no folder
+PROGRAM = "program.ekp"
+PERIODIC = "checkpoint.ekc"
+_FILE_SECONDS = 600.0
+_SOON = 0.002  #: seconds before the first look whether a short session is over
+_ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
+_BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Over a whole data set: mean loss, share of right answers; None where the program has no loss, or no classes."""
+
+    loss: float | None
+    accuracy: float | None
+    samples: int
+
+
+def connect(address: str, *, threads: int | None = None, isa: str | None = None, board: str | None = None) -> Device:
+    """Connect to a board; use the result in a ``with`` statement.
+
+    Args:
+        address: "local" is this machine.
+        threads: of the runner; all cores by default.
+        isa: the kernels' instruction set ("avx2", "neon", …); the best one by default.
+        board: id of the profile that says where temperature and clock are read; the address's own by default.
+
+    Raises:
+        InputError: the address or the board is unknown.
+        LinkError: the board cannot be reached, or no runner answers.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}, it must be 1 or more")
+    profile = load_board(board or "local")
+    link = open_link(address, threads=threads, isa=isa)
+    try:
+        return Device(link, profile)
+    except BaseException:
+        link.close()
+        raise
+
+
+class Device:
+    """A board with a running runner.
+
+    It remembers what each program was trained to here: training goes on from there, and evaluation and prediction use it,
+    whatever other programs ran in between.
+    """
+
+    def __init__(self, link: Link, board: Board) -> None:
+        self.board = board
+        self.client = Client(link)
+        self.info: Info = self.client.info()
+        if self.info.protocol != PROTOCOL:
+            raise LinkError(f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}", "build it again")
+        self.client.sensors(board.sensors.paths)
+        self._link = link
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")
+        self._folder = Path(self._scratch.name)
+        self._loaded: bytes | None = None  #: the program on the board
+        self._memory: Memory | None = None  #: … and what it takes there
+        self._trained: dict[bytes, str] = {}  #: by program: the checkpoint, on the board, of its last training here
+        self._session: Session | None = None
+        self._closed = False
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what runs, end the runner, remove temporary files; again and again is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._session is not None and self._session.running:
+                with contextlib.suppress(EdgekitError):  # whoever iterates the session is told
+                    self._session.stop()
+        finally:
+            self._link.close()
+            self._scratch.cleanup()
+
+    def train(
+        self,
+        program: Program,
+        dataset: Dataset,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int = 0,
+        *,
+        steps: int | None = None,
+        checkpoint_every: int | None = None,
+        resume: Path | str | None = None,
+        reset: bool = False,
+        run_dir: Path | str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Session:
+        """Start training; returns at once.
+
+        Args:
+            dataset: a folder of .npy files, or arrays by name (edgekit.sessions.data).
+            epochs: times through the data; a rest that fills no batch is left out of each.
+            seed: of the order of the samples and of dropout, below 2**32.
+            steps: stop after that many.
+            checkpoint_every: steps from one checkpoint to the next; there is one at the end in any case.
+            resume: a checkpoint of this program, or a run's folder, to go on from.
+            reset: start from the program's own parameters, not from what this board trained before.
+            run_dir: the run's folder; by default a new one in ``runs/``.
+            options: further facts for its run.json.
+
+        Raises:
+            InputError: an option is out of range; the program is for another board.
+            DataError: the data does not fit the program.
+            IntegrityError: the checkpoint is damaged or another program's.
+            StorageError: the run's folder cannot be written.
+            DeviceError, LinkError: the board refuses, or is gone.
+        """
+        for name, value in {"epochs": epochs, "steps": steps, "checkpoint_every": checkpoint_every}.items():
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}, it must be 1 or more")
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seed is {seed}, it must lie in 0 … 2**32 - 1")
+        if resume is not None and reset:
+            raise InputError("resume and reset exclude each other")
+        self._check_program(program, "train_step")
+        checkpoint = None if resume is None else _checkpoint(Path(resume), program)
+        data = check_data(dataset, program, "train_step")
+        path = Path(run_dir) if run_dir is not None else new_run_path(RUNS, str(program.metadata.get("model", "train")))
+        path = path.absolute()  # the process may change its folder meanwhile
+        folder = self._open_run(
+            path,
+            program,
+            {
+                "dataset": None if isinstance(dataset, Mapping) else str(Path(dataset).absolute()),
+                "epochs": epochs,
+                "shuffle": shuffle,
+                "seed": seed,
+                "steps": steps,
+                "checkpoint_every": checkpoint_every,
+                "resume": None if checkpoint is None else str(checkpoint),
+                "reset": reset,
+                **(options or {}),
+            },
+        )
+        try:
+            program.save(path / PROGRAM)
+            memory = self._load(program, path / PROGRAM)
+            request = StartRequest(
+                kind="train",
+                data=self._put(data.place(path / "data")),
+                epochs=epochs,
+                shuffle=shuffle,
+                seed=seed,
+                steps=steps,
+                checkpoint=None if checkpoint_every is None else self._link.board_path(path / PERIODIC),
+                every=checkpoint_every,
+                **({"resume": self._put(checkpoint)} if checkpoint else self._origin(program, reset=reset)),
+            )
+            started = self.client.start(request)
+        except BaseException as error:
+            with contextlib.suppress(EdgekitError):
+                folder.note(ended=now(), result={"state": "refused", "steps": 0, "error": str(error)})
+            folder.close()
+            raise
+        folder.note(memory=asdict(memory), samples=started.samples, dropped=started.dropped, planned=started.steps)
+        self._session = Session(self.client, program, memory, started, folder)
+        return self._session
+
+    def evaluate(self, program: Program, dataset: Dataset, *, checkpoint: Path | str | None = None) -> Metrics:
+        """Loss and accuracy over a data set, with what was trained here, or with the parameters in ``checkpoint``.
+
+        A training session under way is waited for.
+
+        Raises: as train does.
+        """
+        self._prepare(program, "evaluate")
+        data = check_data(dataset, program, "evaluate").place(self._folder / "evaluate")
+        self._run(StartRequest(kind="evaluate", data=self._put(data), **self._origin(program, checkpoint)))
+        reply = self.client.metrics()
+        accuracy = reply.correct / reply.counted if reply.counted else None
+        return Metrics(reply.loss, accuracy, reply.samples)
+
+    def predict(self, program: Program, inputs: Any, *, checkpoint: Path | str | None = None) -> npt.NDArray[Any]:
+        """The model's first output for every sample; ``inputs`` is a data set without targets, or the one array of inputs.
+
+        Raises: as train does.
+        """
+        self._prepare(program, "predict")
+        dataset = inputs if isinstance(inputs, (Mapping, str, Path)) else {"inputs": inputs}
+        data = check_data(dataset, program, "predict").place(self._folder / "predict")
+        out = self._folder / "predictions.npy"
+        remote = self._link.board_path(out)
+        self._run(StartRequest(kind="predict", data=self._put(data), out=remote, **self._origin(program, checkpoint)))
+        self._link.get_file(remote, out, Deadline.after(_FILE_SECONDS))
+        result: npt.NDArray[Any] = np.load(out)
+        return result
+
+    def bench(self, program: Program, steps: int = 20, profile: bool = False) -> Bench:
+        """Time training steps on made-up data, from the program's own parameters; what was trained here stays.
+
+        Args:
+            steps: to time, after one that warms up.
+            profile: time each op too, which slows the steps a little.
+
+        Raises: as train does.
+        """
+        if steps < 1:
+            raise InputError(f"steps is {steps}, it must be 1 or more")
+        memory = self._prepare(program, "train_step")
+        data = self._put(check_data(random_data(program), program, "train_step").place(self._folder / "bench"))
+        folder = RunFolder(new_run_path(self._folder, "bench"), {})
+        count = steps + 1
+        request = StartRequest(
+            kind="train", data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
+        )
+        session = Session(self.client, program, memory, self.client.start(request), folder)
+        result = session.result()
+        return make_bench(program, session.records, result.summary, memory, self.client.profile() if profile else None)
+
+    def _check_program(self, program: Program, entry: str) -> None:
+        """Refuse a program that this board cannot run, before anything is sent."""
+        if self._closed:
+            raise LinkError(f"the connection to {self._link.name} is closed", "connect again")
+        wanted = _ARCHITECTURES.get(Architecture(program.header.architecture), self.info.architecture)
+        backend = _BACKENDS[Backend(program.header.backend)]
+        if (wanted, backend) != (self.info.architecture, self.info.backend):
+            raise InputError(
+                f"the program is for {wanted} and the {backend} backend, the board {self._link.name} has "
+                f"{self.info.architecture} and {self.info.backend}",
+                "compile it for this board: `edgekit compile --board ID`; `edgekit boards` lists them",
+            )
+        if entry not in program.entries:
+            raise InputError(f"the program has no entry {entry!r}, only {', '.join(program.entries)}")
+
+    def _prepare(self, program: Program, entry: str) -> Memory:
+        self._check_program(program, entry)
+        file = self._folder / f"{program.sha256.hex()[:16]}.ekp"
+        if not file.exists():
+            program.save(file)
+        return self._load(program, file)
+
+    def _load(self, program: Program, file: Path) -> Memory:
+        """Make ``program`` the loaded one, once the session under way is over: the board runs one at a time."""
+        self._settle()
+        if self._loaded == program.sha256 and self._memory is not None:
+            return self._memory
+        loaded = self.client.load(self._put(file))
+        if loaded.sha != program.sha256:
+            raise IntegrityError("the board loaded another program than the one sent", "was the file replaced meanwhile?")
+        self._loaded, self._memory = program.sha256, memory_of(program, loaded)
+        return self._memory
+
+    def _settle(self) -> None:
+        """Wait for the training session under way, if any, and remember where it left its result."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            if session.running:
+                session.result()
+        finally:
+            self._session = None
+            if session.checkpoint is not None:
+                self._trained[session.program.sha256] = self._link.board_path(session.checkpoint)
+
+    def _origin(self, program: Program, checkpoint: Path | str | None = None, *, reset: bool = False) -> dict[str, Any]:
+        """The keys of a start that say where its parameters come from."""
+        if checkpoint is not None:
+            return {"state": self._put(_checkpoint(Path(checkpoint), program))}
+        trained = self._trained.get(program.sha256)
+        return {"reset": True} if trained is None or reset else {"state": trained}
+
+    def _run(self, request: StartRequest) -> None:
+        """Run a session without records to its end."""
+        self.client.start(request)
+        pause = Pause(_SOON)
+        try:
+            while (status := self.client.status()).state == "running":
+                pause.wait()
+        except BaseException:
+            with contextlib.suppress(EdgekitError):
+                stop_and_wait(self.client)
+            raise
+        if status.state == "failed":
+            raise device_error(status.rc, status.why)
+        if status.state != "done":
+            raise DeviceError("the session was stopped before its end")
+
+    def _put(self, path: Path) -> str:
+        return self._link.put_file(path, Deadline.after(_FILE_SECONDS))
+
+    def _open_run(self, path: Path, program: Program, options: Mapping[str, Any]) -> RunFolder:
+        facts = {
+            "program": {"sha256": program.sha256.hex(), "model": program.metadata.get("model"), "file": PROGRAM},
+            "model_digests": program.metadata.get("digests", {}),
+            "update": program.metadata.get("update"),
+            "optimizer": program.metadata.get("optimizer"),
+            "board": {"profile": self.board.id, "address": self._link.name, **self.info.model_dump()},
+            "options": dict(options),
+            "checkpoint": FINAL,
+            **provenance(),
+            "started": now(),
+            "ended": None,
+            "result": None,
+        }
+        return RunFolder(path, facts)
+
+
+def _checkpoint(path: Path, program: Program) -> Path:
+    """The checkpoint of a path: itself, or a run folder's latest."""
+    if path.is_dir():
+        found = [path / name for name in (FINAL, PERIODIC) if (path / name).exists()]
+        if not found:
+            raise InputError(f"{path} holds no checkpoint", f"a run's folder has {FINAL} at its end, {PERIODIC} before")
+        path = found[0]
+    read_checkpoint(path).check(program, str(path))
+    return path
