@@ -1,0 +1,65 @@
+"""``edgekit compile``"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+import edgekit
+from edgekit.cli.options import FILE
+from edgekit.cli.output import json_option, report, size, stderr
+from edgekit.user_model import load_model, parse_optimizer, resize_batch
+
+
+@click.command("compile")
+@click.argument("model")
+@click.option("--board", default="local", show_default=True, metavar="ID", help="`edgekit boards` lists them.")
+@click.option(
+    "--update", default="full", show_default=True, metavar="SPEC", help="full, head, bias:N, last:N, a preset or a TOML file."
+)
+@click.option("--optimizer", default="sgd:lr=0.01", show_default=True, help="sgd:lr=0.01,momentum=0.9,weight_decay=1e-4,nesterov")
+@click.option("--loss", default="cross_entropy", show_default=True, help="Name of the loss.")
+@click.option("--batch", type=click.IntRange(min=1), help="Samples a step; the example batch's by default.")
+@click.option("--accumulate", default=1, show_default=True, type=click.IntRange(min=1), help="Batches an update.")
+@click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of all gradients together.")
+@click.option("--out", required=True, metavar="FILE.ekp", type=FILE)
+@json_option
+def command(
+    model: str,
+    board: str,
+    update: str,
+    optimizer: str,
+    loss: str,
+    batch: int | None,
+    accumulate: int,
+    clip_norm: float | None,
+    out: Path,
+) -> None:
+    """Compile MODEL, "file.py:callable", for a board.
+
+    The callable takes nothing and returns a torch.nn.Module and an example batch: (module, (inputs, targets)).
+    """
+    sgd = parse_optimizer(optimizer)
+    module, example = load_model(model)
+    if batch is not None:
+        example = resize_batch(example, batch)
+    start = time.monotonic()
+    with stderr().status("capture") as status:
+        program = edgekit.compile(
+            module,
+            example,
+            loss=loss,
+            board=board,
+            update=update,
+            optimizer=sgd,
+            accumulate=accumulate,
+            clip_norm=clip_norm,
+            progress=status.update,
+        )
+    seconds = time.monotonic() - start
+    program.save(out)
+    facts = {"out": str(out), "sha256": program.sha256.hex(), "bytes": len(program.data), "board": board, "seconds": seconds}
+    summary = f"{program.summary()}\nwrote {out} ({size(len(program.data))}) in {seconds:.1f} s"
+    report(facts, lambda console: console.print(summary, markup=False, soft_wrap=True))

@@ -1,0 +1,46 @@
+"""Live progress of a training session on stderr: a moving line on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edgekit.cli.output import number, size
+from edgekit.telemetry import Record
+
+_QUIET_SECONDS = 2.0  #: between lines where nothing can move
+
+
+class TrainingProgress:
+    """Show each record as it comes; use it in a ``with`` statement."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._steps = steps
+        self._last = -_QUIET_SECONDS
+        text = TextColumn("{task.description}")
+        columns = (BarColumn(12), MofNCompleteColumn(), text, TimeRemainingColumn(compact=True))  # fits 80 characters
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=steps)
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def show(self, record: Record) -> None:
+        """Show where training stands."""
+        text = (
+            f"loss {record.loss:.4f}  {record.step_ns / 1e6:.2f} ms/step  {size(record.rss_bytes)}  "
+            f"{number(record.temperature_c, '.1f')} °C"
+        )
+        self._bar.update(self._task, completed=record.step, description=text)
+        now = time.monotonic()
+        if not self._console.is_terminal and (now - self._last >= _QUIET_SECONDS or record.step == self._steps):
+            self._last = now
+            self._console.print(f"step {record.step}/{self._steps}  epoch {record.epoch}  {text}", soft_wrap=True)
