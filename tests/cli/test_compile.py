@@ -1,0 +1,111 @@
+"""``edgekit compile`` and what follows, from a user's file to a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit as package
+from edgekit.telemetry import read_run
+from tests.cli.conftest import Run, document
+
+MODEL = """
+import torch
+from torch import nn
+
+def make():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+    )
+    return model.eval(), (torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
+
+def training():
+    model, example = make()
+    return model.train(), example
+
+def unsupported():
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.linalg.svd(x.flatten(2)[:, 0, None].expand(-1, 3, -1))[1]
+    return Net().eval(), (torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
+"""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(MODEL)
+    rng = np.random.default_rng(0)
+    Path("data").mkdir()
+    targets = rng.integers(0, 3, 24)
+    np.save("data/inputs.npy", (rng.standard_normal((24, 1, 8, 8)) * 0.3 + targets[:, None, None, None]).astype(np.float32))
+    np.save("data/targets.npy", targets)
+    return "net.py:make"
+
+
+def test_the_whole_way(model: str, edgekit: Run) -> None:
+    optimizer = "sgd:lr=0.1,momentum=0.9,weight_decay=1e-4,nesterov"
+    arguments = ("--update", "last:2", "--optimizer", optimizer, "--batch", "4", "--clip-norm", "5", "--accumulate", "2")
+    code, out, err = edgekit("compile", model, *arguments, "--board", "local", "--out", "net.ekp", "--json")
+    assert code == 0, err
+    made = document(out)
+    program = package.load("net.ekp")
+    assert made["sha256"] == program.sha256.hex()
+    assert made["bytes"] == Path("net.ekp").stat().st_size
+    assert (program.header.batch, program.header.accumulate) == (4, 2)
+    code, out, err = edgekit("train", "local", "net.ekp", "--data", "data", "--epochs", "20", "--run-dir", "run", "--json")
+    assert code == 0, err
+    run = read_run(Path("run"))
+    assert len(run.records) == 60
+    assert run.records[-1].loss < run.records[0].loss / 2
+    assert run.facts["model_digests"]["0.weight"]
+    assert run.facts["optimizer"]["nesterov"] is True
+    accuracy = document(edgekit("evaluate", "local", "net.ekp", "--data", "data", "--checkpoint", "run", "--json")[1])["accuracy"]
+    assert accuracy > 0.9
+    code, out, _ = edgekit("bench", "local", "net.ekp", "--steps", "2", "--profile", "--json")
+    assert code == 0
+    assert {"forward", "backward", "update"} == {op["phase"] for op in document(out)["ops"]}
+
+
+def test_a_table_of_fractions_chooses_what_is_updated(model: str, edgekit: Run) -> None:
+    Path("scheme.toml").write_text('[update]\n"3.weight" = 0.5\n"7.*" = 1.0\n')
+    code, _, err = edgekit("compile", model, "--update", "scheme.toml", "--out", "net.ekp")
+    assert code == 0, err
+    assert set(package.load("net.ekp").updated_parameters()) == {"3.weight", "7.weight", "7.bias"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("net.py:training", "--out", "x.ekp"), 2, "eval"),
+        (("net.py:unsupported", "--out", "x.ekp"), 3, "svd"),
+        (("net.py:make", "--update", "everything", "--out", "x.ekp"), 2, "everything"),
+        (("net.py:make", "--update", "none.toml", "--out", "x.ekp"), 2, "none.toml"),
+        (("net.py:make", "--loss", "hinge", "--out", "x.ekp"), 2, "hinge"),
+        (("net.py:make", "--board", "toaster", "--out", "x.ekp"), 2, "toaster"),
+        (("net.py:make", "--optimizer", "adam", "--out", "x.ekp"), 2, "adam"),
+        (("net.py:make", "--clip-norm", "0", "--out", "x.ekp"), 2, "clip-norm"),
+        (("net.py:make", "--out", "no/x.ekp"), 9, "x.ekp"),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_what_cannot_be_compiled_is_named(arguments: tuple[str, ...], code: int, words: str, edgekit: Run) -> None:
+    got, out, err = edgekit("compile", *arguments)
+    assert got == code, err
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(Path().rglob("*.ekp*")) == []
+
+
+def test_another_boards_program_is_refused_here(model: str, edgekit: Run) -> None:
+    foreign = "generic-aarch64" if "x86" in document(edgekit("boards", "--json")[1])[3]["architecture"] else "generic-x86-64"
+    assert edgekit("compile", model, "--board", foreign, "--out", "net.ekp")[0] == 0
+    code, _, err = edgekit("evaluate", "local", "net.ekp", "--data", "data")
+    assert code == 2
+    assert "--board" in err

@@ -1,0 +1,67 @@
+"""Every backend computes every op as the reference does, to rounding: alone and in threads, the same on every run.
+
+A backend joins by one line in RUNNERS.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from tests.conformance.case import Case
+from tests.conformance.cases import FAMILIES, Family
+from tests.conformance.runner import CpuRunner, Runner
+from tests.conformance.verdict import faults
+
+RUNNERS: list[Runner] = [CpuRunner("avx512"), CpuRunner("avx2"), CpuRunner("plain")]
+SLOW_RUNNERS: list[Runner] = [
+    CpuRunner("neon", "aarch64-linux", ("qemu-aarch64-static",)),
+    *(CpuRunner(isa, "x86_64-linux-asan") for isa in ("avx512", "avx2", "plain")),
+]
+EXAMPLES = 60  #: drawn cases a family
+
+runners = pytest.mark.parametrize(
+    "runner",
+    [pytest.param(r, id=r.name) for r in RUNNERS] + [pytest.param(r, id=r.name, marks=pytest.mark.slow) for r in SLOW_RUNNERS],
+)
+families = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+
+
+@runners
+@families
+def test_table(runner: Runner, family: Family) -> None:
+    """All representative cases in one Program, with one thread and two, twice each."""
+    skip_unusable(runner)
+    report(faults(runner, family.table()))
+
+
+@runners
+def test_every_op_is_there(runner: Runner) -> None:
+    """The backend claims a kernel for every op, in some form that the tables hold."""
+    skip_unusable(runner)
+    cases = [case for family in FAMILIES for case in family.table()]
+    assert {c.op.name for c in cases} - {c.op.name for c in cases if runner.supports(c)} == set()
+
+
+@runners
+@families
+def test_drawn(runner: Runner, family: Family) -> None:
+    """Awkward cases, each in a Program of its own, so that its scratch memory is its own; hypothesis shrinks what fails."""
+    skip_unusable(runner)
+
+    @settings(max_examples=EXAMPLES)
+    @given(family.drawn)
+    def check(case: Case) -> None:
+        report(faults(runner, [case], threads=(1, 3), runs=1))
+
+    check()
+
+
+def skip_unusable(runner: Runner) -> None:
+    if not runner.usable():
+        pytest.skip(f"this machine cannot run {runner.name}")
+
+
+def report(found: list[str]) -> None:
+    if found:
+        pytest.fail(f"{len(found)} faults:\n" + "\n".join(found[:25]), pytrace=False)

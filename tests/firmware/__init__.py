@@ -1,0 +1,1 @@
+"""Tests of the runner's C core and its build."""

@@ -1,0 +1,96 @@
+"""Optimizer steps, accumulation and clipping, judged by PyTorch; and the normalisation that folding removes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from edgekit.graph.op import ShapeError
+from edgekit.graph.ops.norm import BatchNorm
+from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, SgdUpdate, SumSquares
+from edgekit.graph.value import Type
+from tests.graph.judge import normal
+
+
+@pytest.mark.parametrize(
+    ("momentum", "decay", "nesterov"),
+    [c for c in itertools.product([0.0, 0.9], [0.0, 0.1], [False, True]) if c[0] or not c[2]],
+)
+def test_sgd_is_torchs(momentum, decay, nesterov):
+    """Five steps of a whole tensor."""
+    start = normal((3, 4))
+    tensor = torch.from_numpy(start.copy()).requires_grad_()
+    judge = torch.optim.SGD([tensor], lr=0.1, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+    op = SgdUpdate(0.1, momentum, decay, nesterov)
+    param, velocity = start, np.zeros((3, 4)) if momentum else None
+    for step in range(5):
+        grad = normal((3, 4), step + 1)
+        tensor.grad = torch.from_numpy(grad)
+        judge.step()
+        after = op.reference(param, grad, velocity, None, None, None)
+        param, velocity = after if momentum else (*after, None)
+        np.testing.assert_allclose(param, tensor.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_of_a_block_with_everything(nesterov):
+    """factor, offset and clip, on the leading block; the rest stays."""
+    param, grad, velocity = normal((2, 5, 4)), normal((2, 3, 4), 1), normal((2, 3, 4), 2)
+    factor, offset, clip = normal((4,), 3), normal((2, 3, 4), 4), np.array(0.5)
+    kept = param.copy()
+    after, v = SgdUpdate(0.1, 0.9, 0.01, nesterov).reference(param, grad, velocity, factor, offset, clip)
+    g = 0.5 * factor * grad + 0.01 * (param[:, :3] - offset)
+    v_expected = 0.9 * velocity + g
+    step = g + 0.9 * v_expected if nesterov else v_expected
+    np.testing.assert_allclose(v, v_expected)
+    np.testing.assert_allclose(after[:, :3], param[:, :3] - 0.1 * step)
+    np.testing.assert_array_equal(after[:, 3:], param[:, 3:])
+    np.testing.assert_array_equal(param, kept)
+
+
+def test_sgd_of_a_scalar():
+    after, v = SgdUpdate(0.1, 0.9).reference(np.array(2.0), np.array(3.0), np.array(1.0), None, None, None)
+    assert (after.shape, v.shape) == ((), ())
+    np.testing.assert_allclose([after, v], [2 - 0.1 * 3.9, 3.9])
+
+
+def test_sgd_refuses_what_does_not_fit():
+    with pytest.raises(ShapeError, match="no leading block"):
+        SgdUpdate().infer(Type((2, 3)), Type((2, 4)), None, None, None, None)
+    with pytest.raises(ShapeError, match="velocity goes with momentum"):
+        SgdUpdate(momentum=0.9).infer(Type((2,)), Type((2,)), None, None, None, None)
+
+
+def test_clipping_is_torchs():
+    """The norm over two gradients, one of them scaled, and the coefficient; above and below the limit."""
+    a, b, factor = normal((3, 4)), normal((5,), 1), normal((4,), 2)
+    for limit in (0.5, 100.0):
+        (first,) = SumSquares().reference(a, factor, None)
+        (total,) = SumSquares().reference(b, None, first)
+        (coefficient,) = ClipCoefficient(limit).reference(total)
+        tensors = [torch.zeros(3, 4, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)]
+        for tensor, grad in zip(tensors, (a * factor, b), strict=True):
+            tensor.grad = torch.from_numpy(grad.copy())
+        norm = torch.nn.utils.clip_grad_norm_(tensors, limit)
+        np.testing.assert_allclose(total, norm.item() ** 2, rtol=1e-12)
+        np.testing.assert_allclose(b * coefficient, tensors[1].grad.numpy(), rtol=1e-12)
+
+
+def test_accumulate_and_fill():
+    a, b = normal((2, 3)), normal((2, 3), 1)
+    np.testing.assert_array_equal(Accumulate().reference(a, b)[0], a + b)
+    np.testing.assert_array_equal(Fill(1.5).reference(a)[0], np.full((2, 3), 1.5))
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_batch_norm(affine):
+    x, mean, var = normal((2, 3, 4, 5)), normal((5,), 1), np.abs(normal((5,), 2)) + 0.1
+    scale, shift = (normal((5,), 3), normal((5,), 4)) if affine else (None, None)
+    (y,) = BatchNorm(1e-3).reference(x, mean, var, scale, shift)
+    tensors = [None if a is None else torch.from_numpy(a) for a in (mean, var, scale, shift)]
+    judged = F.batch_norm(torch.from_numpy(x).permute(0, 3, 1, 2), *tensors, eps=1e-3).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(y, judged.numpy(), rtol=1e-12, atol=1e-12)

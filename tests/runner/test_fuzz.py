@@ -1,0 +1,34 @@
+"""The fuzz targets of the runner's parsers run for a moment, from the golden messages and from NumPy's own files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edgekit.firmware.build import build
+
+from tests.runner.make_golden import vectors
+
+pytestmark = pytest.mark.skipif(shutil.which("clang") is None, reason="libFuzzer comes with clang")
+
+
+def fuzz(program: str, corpus: Path, max_len: int) -> None:
+    target = build(program, "x86_64-linux-fuzz")
+    options = ["-runs=100000", "-max_total_time=4", "-seed=1", f"-max_len={max_len}"]
+    done = subprocess.run([str(target), *options, str(corpus)], capture_output=True, text=True, cwd=corpus)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_messages(tmp_path: Path) -> None:
+    for i, vector in enumerate(vectors()):
+        (tmp_path / str(i)).write_bytes(bytes([i]) + bytes.fromhex(vector.request))
+    fuzz("fuzz_smp", tmp_path, max_len=4096)
+
+
+def test_npy(tmp_path: Path) -> None:
+    for i, array in enumerate((np.zeros((2, 3), np.float32), np.zeros(4, np.int64), np.zeros((0, 7), np.uint8), np.float64(1))):
+        np.save(tmp_path / str(i), array)
+    fuzz("fuzz_npy", tmp_path, max_len=400)
