@@ -1,0 +1,1 @@
+"""The heavy CPU kernels alone: run one on arrays, time it, compare it with PyTorch."""
