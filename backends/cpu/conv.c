@@ -103,8 +103,8 @@ static size_t input_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = input_grad_geometry(call);
     if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
     size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
-    for (int h = 0; h < c.stride_h; h++) {
-        for (int w = 0; w < c.stride_w; w++) {
+    for (int h = 0; h < c.stride_h && h < c.height; h++) {
+        for (int w = 0; w < c.stride_w && w < c.width; w++) {
             ek_phase across = ek_phase_of(w, c.kernel_w, c.stride_w, c.left, c.dilation_w);
             ek_phase down = ek_phase_of(h, c.kernel_h, c.stride_h, c.top, c.dilation_h);
             size_t need = EK_NAME(ek_gemm_scratch)((size_t)down.count * (size_t)across.count * k, n, threads);
@@ -120,7 +120,6 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epi
     ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
     int grid_h = (c->height - phase_h + c->stride_h - 1) / c->stride_h;
     int grid_w = (c->width - phase_w + c->stride_w - 1) / c->stride_w;
-    if (grid_h <= 0 || grid_w <= 0) return;
     size_t outputs = (size_t)(c->outputs / c->groups), channels = (size_t)(c->channels / c->groups),
             group_at = (size_t)group;
     ek_gemm g = {.m = (size_t)c->images * (size_t)grid_h * (size_t)grid_w, .n = channels, .finish = *finish,
@@ -157,8 +156,8 @@ static void input_grad_run(const ek_call *call) {
         return;
     }
     for (int group = 0; group < c.groups; group++)
-        for (int h = 0; h < c.stride_h; h++)
-            for (int w = 0; w < c.stride_w; w++) input_grad_phase(call, &c, &finish, group, h, w);
+        for (int h = 0; h < c.stride_h && h < c.height; h++)
+            for (int w = 0; w < c.stride_w && w < c.width; w++) input_grad_phase(call, &c, &finish, group, h, w);
 }
 
 /* --- weight gradient --- */

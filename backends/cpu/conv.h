@@ -18,13 +18,22 @@ typedef struct {
     int first, step, count, offset, next;
 } ek_phase;
 
+EK_INLINE int ek_common_divisor(int a, int b) {
+    while (b) {
+        int rest = a % b;
+        a = b, b = rest;
+    }
+    return a;
+}
+
+/* A verified Program may have any stride and dilation, so nothing here counts up to them. */
 EK_INLINE ek_phase ek_phase_of(int phase, int kernel, int stride, int before, int dilation) {
-    ek_phase p = {.first = 0, .step = 1};
-    while (p.step * dilation % stride) p.step++;
-    while (p.first < p.step && (phase + before - p.first * dilation) % stride) p.first++;
-    p.count = p.first < p.step && p.first < kernel ? (kernel - p.first + p.step - 1) / p.step : 0;
+    int common = ek_common_divisor(stride, dilation);
+    ek_phase p = {.first = 0, .step = stride / common, .next = -(dilation / common)};
+    int end = p.step < kernel ? p.step : kernel;
+    while (p.first < end && (phase + before - p.first * dilation) % stride) p.first++;
+    p.count = p.first < end ? (kernel - p.first + p.step - 1) / p.step : 0;
     p.offset = p.count ? (phase + before - p.first * dilation) / stride : 0;
-    p.next = -p.step * dilation / stride;
     return p;
 }
 
