@@ -9,10 +9,10 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python -m examples.digits
 
 test: $(INSTALLED) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n auto -m slow
 
 test-all: test test-slow
 
