@@ -63,6 +63,8 @@ GEOMETRIES = [
     Geometry(1, (1, 30), (1, 5), 6, 9, padding=(0, 0, 2, 2)),
     Geometry(1, (2, 2), (3, 3), 4, 4, padding=(2, 2, 2, 2)),
     Geometry(1, (9, 9), (2, 2), 3, 5, stride=(4, 4)),
+    Geometry(1, (13, 17), (3, 4), 2, 3, stride=(4, 6), dilation=(2, 4)),
+    Geometry(1, (5, 6), (1, 1), 3, 4, stride=(1 << 28, (1 << 28) - 1), dilation=(1 << 27, 3)),  # absurd, but cheap
     # pointwise
     Geometry(2, (7, 7), (1, 1), 24, 144),
     Geometry(2, (8, 7), (1, 1), 16, 32, stride=(2, 2)),
