@@ -11,6 +11,8 @@ import json
 import os
 import platform
 import statistics
+import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,7 +57,7 @@ class Side:
     median_ms: float
     p10_ms: float
     p90_ms: float
-    growth_bytes: int  #: peak resident set less the process with its loaded weights
+    growth_bytes: int  #: peak resident set over that of the process with its weights loaded
     process_bytes: int
 
 
@@ -75,6 +77,20 @@ def folded(module: nn.Module) -> nn.Module:
             if isinstance(sequence[i], nn.Conv2d) and isinstance(sequence[i + 1], nn.BatchNorm2d):
                 sequence[i], sequence[i + 1] = fuse_conv_bn_eval(sequence[i], sequence[i + 1]), nn.Identity()
     return made
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process in memory now."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def loaded_runner(program: edgekit.Program, threads: int) -> int:
+    """Bytes of a runner that has loaded the program, and has not trained yet."""
+    with tempfile.TemporaryDirectory() as folder, edgekit.connect("local", threads=threads) as device:
+        path = Path(folder) / "model.ekp"
+        program.save(path)
+        device.client.load(str(path))
+        return resident(device.info.pid)
 
 
 def side(step_ns: list[int], growth: int, process: int) -> Side:
@@ -104,26 +120,24 @@ def measure(work: Work, rounds: int, steps: int) -> Result:
         Peer(model, [(x, y)], program.updated_parameters(), work.threads, {"lr": LR}) as peer,
     ):
         for number in range(rounds + 1):  # round 0 warms both sides up
-            session = device.train(program, data, epochs=steps, shuffle=False)
-            records = list(session)
+            records = list(device.train(program, data, epochs=steps, shuffle=False))
             theirs = peer.run(steps)
             ours += records
             losses += theirs.losses
             if number:
                 times += theirs.step_ns
-        memory = session.memory
     difference = float(np.max(np.abs(np.array([r.loss for r in ours]) / np.array(losses) - 1)))
     if not difference < TOLERANCE:
         raise RuntimeError(f"{work}: the losses differ by {difference:.1e}")
     process = max(r.rss_bytes or 0 for r in ours)
-    mine = side([r.step_ns for r in ours[steps:]], process - memory.parameter_bytes, process)
+    mine = side([r.step_ns for r in ours[steps:]], process - loaded_runner(program, work.threads), process)
     return Result(work, mine, side(times, theirs.growth_bytes, theirs.process_bytes), difference)
 
 
 def table(results: list[Result]) -> Table:
-    """Medians, with the 10th and 90th percentile; memory is the peak beyond the loaded weights."""
+    """Medians, with the 10th and 90th percentile. Memory, in MiB: what training adds to the process, and the whole process."""
     made = Table(title="MobileNetV2-1.0, one training step: edgekit | PyTorch eager channels-last", box=SIMPLE, padding=(0, 1))
-    for heading in ("update", "input", "thr", "ms (p10–p90)", "PyTorch ms", "ratio", "MiB", "PyTorch", "ratio"):
+    for heading in ("update", "input", "thr", "ms (p10–p90)", "PyTorch", "ratio", "adds", "PyTorch", "ratio", "all", "PyTorch"):
         made.add_column(heading, justify="left" if heading == "update" else "right", no_wrap=True)
     for r in results:
         w, a, b = r.work, r.edgekit, r.pytorch
@@ -137,6 +151,8 @@ def table(results: list[Result]) -> Table:
             f"{a.growth_bytes / MIB:.1f}",
             f"{b.growth_bytes / MIB:.0f}",
             f"1/{b.growth_bytes / max(a.growth_bytes, 1):.1f}",
+            f"{a.process_bytes / MIB:.0f}",
+            f"{b.process_bytes / MIB:.0f}",
         )
     return made
 
@@ -148,7 +164,7 @@ def plot(results: list[Result], path: Path) -> None:
     places = np.arange(len(results))
     for axes, title, of in (
         (time, "ms a step (log scale)", lambda s: s.median_ms),
-        (memory, "peak memory beyond the loaded weights, MiB (log scale)", lambda s: s.growth_bytes / MIB),
+        (memory, "memory that training adds to the process with its weights, MiB (log scale)", lambda s: s.growth_bytes / MIB),
     ):
         for shift, name, colour in ((-0.2, "edgekit", "#1b6ca8"), (0.2, "pytorch", "#c9702b")):
             bars = axes.bar(places + shift, [of(getattr(r, name)) for r in results], 0.4, color=colour, label=name)
@@ -188,7 +204,7 @@ def main(
     folder: Path,
 ) -> None:
     """Measure a training step beside PyTorch."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     works = [Work(u, s, b, t) for s in sizes for b in batches for t in threads for u in updates]
     results = [measure(w, rounds, steps) for w in track(works, "Measuring", console=console)]
     folder.mkdir(parents=True, exist_ok=True)
