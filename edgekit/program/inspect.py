@@ -75,8 +75,8 @@ class Report:
     file_bytes: int
     batch: int
     accumulate: int
-    update: Any
-    optimizer: Any
+    update: dict[str, Any] | None
+    optimizer: dict[str, Any] | None
     updated: tuple[Updated, ...]
     updated_bytes: int
     parameter_bytes: int
@@ -204,9 +204,10 @@ def _lines(r: Report) -> Iterator[str]:
     target = f"{r.board or 'any board'} ({r.backend}, {r.architecture})"
     yield f"{r.model or 'program'} for {target}, {size(r.file_bytes)}, sha256 {r.sha256[:16]}…"
     steps = f"batch {r.batch}" + (f" x {r.accumulate} accumulated" if r.accumulate > 1 else "")
-    yield f"  {steps}; optimizer {_words(r.optimizer)}"
+    yield f"  {steps}; optimizer {_optimizer(r.optimizer)}"
     if r.update:
-        yield f"  update: {_words(r.update)}"
+        yield f"  update {r.update.get('spec', '')}"
+        yield from (f"    note: {note}" for note in r.update.get("notes", []))
     if r.updated:
         share = r.updated_bytes / r.parameter_bytes if r.parameter_bytes else 0.0
         names = sum(len(u.parameters) for u in r.updated)
@@ -227,13 +228,12 @@ def _lines(r: Report) -> Iterator[str]:
         yield "  compiled in " + ", ".join(f"{name} {s:.2f} s" for name, s in r.seconds.items())
 
 
-def _words(value: Any) -> str:
-    """A JSON value in one line."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_words(v)}" for k, v in value.items() if v not in (None, [], "", False))
-    if isinstance(value, list):
-        return "; ".join(map(_words, value))
-    return "none" if value is None else str(value)
+def _optimizer(facts: dict[str, Any] | None) -> str:
+    """``sgd, lr 0.01, momentum 0.9``: what is set."""
+    if not facts:
+        return "none"
+    settings = (f"{key} {value}" for key, value in facts.items() if key != "name" and value)
+    return ", ".join((str(facts.get("name", "")), *settings))
 
 
 def _listing(program: Program, name: str, entry: EntryRecord) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _report(session: Session) -> None:
         )
         console.print(
             f"memory: training {size(session.memory.training_bytes)}, parameters {size(session.memory.parameter_bytes)}, "
-            f"process {size(summary.peak_rss_bytes)}; temperature at most {number(summary.max_temperature_c, '.1f', ' °C')}",
+            f"process {size(summary.peak_rss_bytes)}; highest temperature {number(summary.max_temperature_c, '.1f', ' °C')}",
             soft_wrap=True,
         )
         console.print(f"run folder: {path(session.folder)}", soft_wrap=True)
