@@ -8,7 +8,7 @@ import cbor2
 from pydantic import ValidationError
 from smp.header import Header
 from smp.message import Request
-from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
+from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 
 from edgekit.errors import DeviceError, LinkError
 from edgekit.links.deadline import Deadline
@@ -18,7 +18,7 @@ from edgekit.protocol.assembler import Assembler
 from edgekit.protocol.faults import response_error
 from edgekit.protocol.interrupt import deferred_interrupt
 
-PROTOCOL = 1
+PROTOCOL = 2
 SECONDS = 30.0  #: for one exchange: the runner answers between two ops
 LOAD_SECONDS = 120.0  #: verifying, packing and, for `start`, reading every label takes longer
 
@@ -38,6 +38,10 @@ class Client:
     def parameters(self) -> m.Parameters:
         return self._ask(MCUMgrParametersReadRequest(), m.Parameters)
 
+    def reset(self, force: bool = False) -> None:
+        """End the board's process, after its answer; ``force`` stops the session that runs first."""
+        self._ask(ResetWriteRequest(force=1) if force else ResetWriteRequest(), m.Empty)
+
     def info(self) -> m.Info:
         return self._ask(m.InfoRequest(), m.Info)
 
@@ -50,11 +54,30 @@ class Client:
     def status(self) -> m.Status:
         return self._ask(m.StatusRequest(), m.Status)
 
-    def records(self, since: int, most: int) -> m.Records:
-        return self._ask(m.RecordsRequest(since=since, max=most), m.Records)
+    def records(self, since: int, most: int, session: str | None = None) -> m.Records:
+        """Records from a cursor on: of a session that the board keeps, else of the runner since its start."""
+        return self._ask(m.RecordsRequest(since=since, max=most, session=session), m.Records)
 
-    def stop(self) -> None:
-        self._ask(m.StopRequest(), m.Empty)
+    def stop(self, session: str | None = None) -> None:
+        """Stop what runs; with ``session`` only where it is that one."""
+        self._ask(m.StopRequest(session=session), m.Empty)
+
+    def sessions(self) -> list[m.KeptSession]:
+        """Every training that the board keeps, the newest last."""
+        rows: list[m.KeptSession] = []
+        seen = 0
+        while True:
+            part = self._ask(m.SessionsRequest(skip=seen), m.Sessions)
+            rows += part.sessions
+            if part.next <= seen or part.next >= part.total:
+                return rows
+            seen = part.next
+
+    def resume(self, session: str) -> m.Started:
+        return self._ask(m.ResumeRequest(session=session), m.Started, LOAD_SECONDS)
+
+    def remove(self, session: str) -> None:
+        self._ask(m.RemoveRequest(session=session), m.Empty)
 
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes

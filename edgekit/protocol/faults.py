@@ -60,5 +60,7 @@ def response_error(payload: Mapping[str, Any]) -> EdgekitError | None:
     why = str(payload.get("why", ""))
     if group == GROUP:
         return device_error(code, why)
+    if (group, code) == (0, MGMT_ERR.EBUSY):
+        return DeviceError("the board: a session runs (EBUSY)", "stop it first, or force the reset")
     name = MGMT_ERR(code).name if code in set(MGMT_ERR) else str(code)
     return DeviceError(f"the board: {why or 'request refused'} (SMP group {group}, {name})", _VERSIONS)

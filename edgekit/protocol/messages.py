@@ -12,7 +12,7 @@ from smp.message import ReadRequest, WriteRequest
 
 GROUP = 64  #: the first of SMP's user groups
 
-State = Literal["idle", "running", "done", "stopped", "failed"]
+State = Literal["idle", "running", "done", "stopped", "failed", "interrupted"]
 Kind = Literal["train", "evaluate", "predict"]
 Number = int | float | None
 
@@ -30,7 +30,11 @@ class LoadRequest(WriteRequest):
 
 
 class StartRequest(WriteRequest):
-    """``seed`` and ``every`` and the like are docs/protocol.md's; what is not given does not travel."""
+    """``seed`` and ``every`` and the like are docs/protocol.md's; what is not given does not travel.
+
+    With ``session`` (and then ``program``) the board keeps the training under that id; the same request once more is answered
+    as the first time.
+    """
 
     _GROUP_ID = GROUP
     _COMMAND_ID = 2
@@ -48,6 +52,8 @@ class StartRequest(WriteRequest):
     out: str | None = None
     profile: bool | None = None
     steps: int | None = None
+    session: str | None = None
+    program: str | None = None
 
 
 class StatusRequest(ReadRequest):
@@ -61,11 +67,14 @@ class RecordsRequest(ReadRequest):
 
     since: int
     max: int
+    session: str | None = None
 
 
 class StopRequest(WriteRequest):
     _GROUP_ID = GROUP
     _COMMAND_ID = 5
+
+    session: str | None = None
 
 
 class SaveRequest(WriteRequest):
@@ -97,6 +106,27 @@ class SensorsRequest(WriteRequest):
     power: str | None = None
 
 
+class SessionsRequest(ReadRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 10
+
+    skip: int = 0
+
+
+class ResumeRequest(WriteRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 11
+
+    session: str
+
+
+class RemoveRequest(WriteRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 12
+
+    session: str
+
+
 class Reply(BaseModel):
     """The CBOR map of a response that is no error."""
 
@@ -113,7 +143,10 @@ class Parameters(Reply):
 
 
 class Info(Reply):
-    """What a runner says of itself and its board. ``memory`` is in bytes."""
+    """What a runner says of itself and its board. ``memory`` and ``disk`` (free where ``home`` is) are in bytes.
+
+    ``instance`` is another number at each start of a runner. Without a home nothing is kept.
+    """
 
     version: str
     protocol: int
@@ -124,6 +157,10 @@ class Info(Reply):
     cores: int
     memory: int
     pid: int
+    home: str | None = None
+    executable: str | None = None
+    instance: int = 0
+    disk: int | None = None
 
 
 class Loaded(Reply):
@@ -153,6 +190,7 @@ class Status(Reply):
     next: int = 0
     rc: int = 0
     why: str = ""
+    session: str | None = None
 
 
 class Records(Reply):
@@ -178,6 +216,28 @@ class Profile(Reply):
 
     first: int
     ops: list[tuple[int, int, int]]
+    next: int
+    total: int
+
+
+class KeptSession(Reply):
+    """A training that the board keeps. ``bytes`` is what its folder takes, ``checkpoint`` the step of its checkpoint."""
+
+    id: str
+    state: State
+    step: int
+    steps: int
+    records: int
+    rc: int
+    why: str
+    program: str
+    data: str
+    bytes: int
+    checkpoint: int | None
+
+
+class Sessions(Reply):
+    sessions: list[KeptSession]
     next: int
     total: int
 

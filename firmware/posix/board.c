@@ -12,6 +12,10 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __APPLE__
+#include <mach-o/dyld.h>
+#include <sys/random.h>
+#endif
 
 #ifndef EK_VERSION
 #define EK_VERSION "0.0.0"
@@ -50,6 +54,28 @@ uint64_t ek_board_clock(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t ek_board_instance(void) {
+    uint64_t number;
+    struct timespec now;
+    if (getentropy(&number, sizeof number) == 0)
+        return number;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return ((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) ^ (uint64_t)getpid() << 40;
+}
+
+bool ek_board_executable(ek_path *path) {
+#ifdef __APPLE__
+    uint32_t room = sizeof path->text;
+    return _NSGetExecutablePath(path->text, &room) == 0;
+#else
+    ssize_t n = readlink("/proc/self/exe", path->text, sizeof path->text - 1);
+    if (n <= 0)
+        return false;
+    path->text[n] = 0;
+    return true;
+#endif
 }
 
 /* The beginning of a small file as text; false where it cannot be read. Opened anew each time: sysfs nodes come and go. */

@@ -1,11 +1,13 @@
 #include "files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { TEMPORARY_BYTES = EK_PATH_BYTES + 4 };
@@ -82,18 +84,22 @@ ek_status ek_file_create(ek_new_file *file, const char *path, ek_error *error) {
     return file->handle < 0 ? fail_with(error, errno, "create", name) : EK_OK;
 }
 
-ek_status ek_file_write(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
+static bool write_all(int fd, const void *bytes, size_t size) {
     const uint8_t *at = bytes;
     while (size) {
-        ssize_t written = write(file->handle, at, size < 1 << 30 ? size : 1 << 30);
+        ssize_t written = write(fd, at, size < 1 << 30 ? size : 1 << 30);
         if (written < 0 && errno == EINTR)
             continue;
         if (written < 0)
-            return fail_with(error, errno, "write", file->path.text);
+            return false;
         at += written;
         size -= (size_t)written;
     }
-    return EK_OK;
+    return true;
+}
+
+ek_status ek_file_write(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
+    return write_all(file->handle, bytes, size) ? EK_OK : fail_with(error, errno, "write", file->path.text);
 }
 
 /* So that the new name itself is on the disk. */
@@ -138,4 +144,117 @@ void ek_file_abandon(ek_new_file *file) {
     close(file->handle);
     file->handle = -1;
     unlink(temporary(file, name));
+}
+
+/* ---- files that grow ---- */
+
+ek_status ek_file_open_append(ek_appended *file, const char *path, uint64_t keep, ek_error *error) {
+    snprintf(file->path.text, sizeof file->path.text, "%s", path);
+    file->bytes = keep;
+    file->handle = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (file->handle < 0)
+        return fail_with(error, errno, "open", path);
+    struct stat info;
+    if (fstat(file->handle, &info) == 0 && S_ISREG(info.st_mode) && (uint64_t)info.st_size >= keep &&
+        ftruncate(file->handle, (off_t)keep) == 0)
+        return EK_OK;
+    int number = errno;
+    ek_file_close(file);
+    return fail_with(error, number, "cut", path);
+}
+
+ek_status ek_file_append(ek_appended *file, const void *bytes, size_t size, ek_error *error) {
+    if (write_all(file->handle, bytes, size)) {
+        file->bytes += size;
+        return EK_OK;
+    }
+    int number = errno;
+    if (ftruncate(file->handle, (off_t)file->bytes) != 0) /* a part of a piece stays: readers count whole ones */
+        (void)0;
+    return fail_with(error, number, "write", file->path.text);
+}
+
+ek_status ek_file_sync(ek_appended *file, ek_error *error) {
+#ifdef __linux__
+    int result = fdatasync(file->handle);
+#else
+    int result = fsync(file->handle);
+#endif
+    return result == 0 ? EK_OK : fail_with(error, errno, "write", file->path.text);
+}
+
+void ek_file_close(ek_appended *file) {
+    if (file->handle >= 0)
+        close(file->handle);
+    file->handle = -1;
+}
+
+ek_status ek_file_read_at(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    *got = 0;
+    if (fd < 0)
+        return fail_with(error, errno, "open", path);
+    ssize_t n = 1;
+    while (n > 0 && *got < room) {
+        n = pread(fd, (uint8_t *)to + *got, room - *got, (off_t)(at + *got));
+        if (n > 0)
+            *got += (size_t)n;
+    }
+    int number = errno;
+    close(fd);
+    return n < 0 ? fail_with(error, number, "read", path) : EK_OK;
+}
+
+/* ---- folders ---- */
+
+ek_status ek_folder_make(const char *path, ek_error *error) {
+    struct stat info;
+    if (mkdir(path, 0700) == 0)
+        return sync_folder(path) == 0 ? EK_OK : fail_with(error, errno, "sync the folder of", path);
+    int number = errno;
+    if (number == EEXIST && stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        return EK_OK;
+    return fail_with(error, number, "make the folder", path);
+}
+
+static bool is_dots(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
+
+ek_status ek_folder_list(const char *path, ek_visit *visit, void *context, ek_error *error) {
+    DIR *folder = opendir(path);
+    if (!folder)
+        return fail_with(error, errno, "list", path);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        struct stat info;
+        if (is_dots(entry->d_name))
+            continue;
+        bool file = fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode);
+        visit(context, entry->d_name, file ? (uint64_t)info.st_size : 0);
+    }
+    closedir(folder);
+    return EK_OK;
+}
+
+static void remove_file(void *context, const char *name, uint64_t bytes) {
+    char path[EK_PATH_BYTES + 256];
+    (void)bytes;
+    snprintf(path, sizeof path, "%s/%s", (const char *)context, name);
+    (void)unlink(path); /* what stays makes rmdir fail, which says so */
+}
+
+ek_status ek_path_remove(const char *path, ek_error *error) {
+    if (unlink(path) == 0 || errno == ENOENT)
+        return EK_OK;
+    struct stat info;
+    if (lstat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return fail_with(error, errno, "remove", path);
+    (void)ek_folder_list(path, remove_file, (void *)path, error);
+    return rmdir(path) == 0 || errno == ENOENT ? EK_OK : fail_with(error, errno, "remove", path);
+}
+
+bool ek_disk_free(const char *path, uint64_t *bytes) {
+    struct statvfs info;
+    if (statvfs(path, &info) != 0)
+        return false;
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
+    return true;
 }

@@ -14,4 +14,16 @@ ek_status ek_file_write(ek_new_file *file, const void *bytes, size_t size, ek_er
 ek_status ek_file_commit(ek_new_file *file, ek_error *error);
 void ek_file_abandon(ek_new_file *file);
 
+ek_status ek_file_open_append(ek_appended *file, const char *path, uint64_t keep, ek_error *error);
+ek_status ek_file_append(ek_appended *file, const void *bytes, size_t size, ek_error *error);
+ek_status ek_file_sync(ek_appended *file, ek_error *error);
+void ek_file_close(ek_appended *file);
+ek_status ek_file_read_at(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error);
+
+/* Mode 0700, its name on the disk. */
+ek_status ek_folder_make(const char *path, ek_error *error);
+ek_status ek_folder_list(const char *path, ek_visit *visit, void *context, ek_error *error);
+ek_status ek_path_remove(const char *path, ek_error *error);
+bool ek_disk_free(const char *path, uint64_t *bytes);
+
 #endif

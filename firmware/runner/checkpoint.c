@@ -58,6 +58,17 @@ ek_status ek_checkpoint_save(const ek_platform *platform, const char *path, cons
     return platform->commit(&file, error);
 }
 
+bool ek_checkpoint_step(const ek_platform *platform, const char *path, uint64_t *step) {
+    layout head;
+    ek_error unused;
+    size_t got;
+    if (platform->read_at(path, 0, &head, sizeof head, &got, &unused) != EK_OK || got != sizeof head ||
+        memcmp(head.magic, magic, sizeof magic) != 0 || head.version != VERSION)
+        return false;
+    *step = head.step;
+    return true;
+}
+
 static ek_status verify(const char *path, const ek_executor *executor, const ek_file *file, layout *head, ek_error *error) {
     const ek_header *program = executor->program.header;
     if (file->size < sizeof *head || memcmp(file->bytes, magic, sizeof magic) != 0)

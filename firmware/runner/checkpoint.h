@@ -17,6 +17,9 @@ typedef struct {
 ek_status ek_checkpoint_save(const ek_platform *platform, const char *path, const ek_executor *executor,
                              const ek_position *position, uint64_t *bytes, ek_error *error);
 
+/* The step that a checkpoint says it was made at, from its head alone; false: there is none. */
+bool ek_checkpoint_step(const ek_platform *platform, const char *path, uint64_t *step);
+
 /* Map and verify a checkpoint of this program: digest, program, sizes. Unmap `file` when done; on failure it is unmapped. */
 ek_status ek_checkpoint_open(const ek_platform *platform, const char *path, const ek_executor *executor, ek_file *file,
                              ek_position *position, ek_error *error);

@@ -26,6 +26,16 @@ typedef struct {
     int handle; /* the platform's; negative: nothing is open */
 } ek_new_file;
 
+/* A file that grows: `bytes` of it are there, always whole pieces. */
+typedef struct {
+    ek_path path;
+    int handle; /* as above */
+    uint64_t bytes;
+} ek_appended;
+
+/* Called for each name of a folder, but . and ..; `bytes` of a file, 0 of anything else. */
+typedef void ek_visit(void *context, const char *name, uint64_t bytes);
+
 enum { EK_TEMPERATURE, EK_CLOCK, EK_THROTTLED, EK_POWER, EK_SENSORS }; /* m°C, kHz, flag word, µW */
 
 typedef struct {
@@ -42,8 +52,11 @@ typedef struct {
 
 typedef struct {
     ek_board board;
+    const char *home;        /* absolute path of the folder that keeps sessions, or NULL */
+    const char *executable;  /* path of this program */
+    uint64_t instance;       /* another number at each start */
     uint64_t (*clock)(void); /* monotonic ns */
-    void *(*allocate)(size_t bytes); /* 64-byte aligned, or NULL; called by load and start only */
+    void *(*allocate)(size_t bytes); /* 64-byte aligned, or NULL; called by load, start and sessions only */
     void (*release)(void *memory);
     ek_status (*map)(const char *path, ek_file *file, ek_error *error);
     void (*unmap)(ek_file *file);
@@ -52,6 +65,18 @@ typedef struct {
     ek_status (*write)(ek_new_file *file, const void *bytes, size_t size, ek_error *error);
     ek_status (*commit)(ek_new_file *file, ek_error *error); /* on failure the file is abandoned */
     void (*abandon)(ek_new_file *file);                      /* nothing of it remains; harmless when nothing is open */
+
+    /* What keeps sessions. Without a home these may be NULL. */
+    ek_status (*open_append)(ek_appended *file, const char *path, uint64_t keep, ek_error *error); /* cut to `keep` bytes, or made */
+    ek_status (*append)(ek_appended *file, const void *bytes, size_t size, ek_error *error);       /* whole or not at all */
+    ek_status (*sync)(ek_appended *file, ek_error *error);
+    void (*close)(ek_appended *file); /* harmless when nothing is open */
+    ek_status (*read_at)(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error); /* fewer at the end */
+    ek_status (*make_folder)(const char *path, ek_error *error);                                   /* or it is there */
+    ek_status (*list)(const char *path, ek_visit *visit, void *context, ek_error *error);
+    ek_status (*remove)(const char *path, ek_error *error); /* a file, or a folder with the files in it; or it is not there */
+    bool (*disk_free)(const char *path, uint64_t *bytes);
+
     void (*read_sensors)(const ek_path *paths, ek_readings *readings); /* paths[EK_SENSORS]; "" for none */
 } ek_platform;
 

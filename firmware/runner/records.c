@@ -12,8 +12,9 @@ uint64_t ek_records_first(const ek_records *records, uint64_t since) {
     return since < oldest ? oldest : since;
 }
 
-void ek_records_write(const ek_records *records, uint64_t cursor, ek_cbor_writer *to) {
-    const ek_record *r = &records->ring[cursor % EK_RECORDS];
+const ek_record *ek_records_at(const ek_records *records, uint64_t cursor) { return &records->ring[cursor % EK_RECORDS]; }
+
+void ek_record_write(const ek_record *r, uint64_t cursor, ek_cbor_writer *to) {
     ek_cbor_write_array(to, 14);
     ek_cbor_write_uint(to, cursor);
     ek_cbor_write_uint(to, r->step);

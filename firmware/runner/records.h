@@ -24,7 +24,10 @@ void ek_records_add(ek_records *records, const ek_record *record);
 /* Cursor of the oldest record still there that is not before `since`. */
 uint64_t ek_records_first(const ek_records *records, uint64_t since);
 
+/* The record of a cursor that is still there. */
+const ek_record *ek_records_at(const ek_records *records, uint64_t cursor);
+
 /* The record's array (docs/protocol.md). */
-void ek_records_write(const ek_records *records, uint64_t cursor, ek_cbor_writer *to);
+void ek_record_write(const ek_record *record, uint64_t cursor, ek_cbor_writer *to);
 
 #endif

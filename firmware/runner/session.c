@@ -33,13 +33,24 @@ static void release(ek_session *s) {
 }
 
 static void fail(ek_session *s) {
+    ek_error unused;
     s->state = EK_FAILED;
     release(s);
+    (void)ek_kept_end(&s->kept, &(ek_kept_result){EK_FAILED, s->step, s->steps, s->error}, &unused); /* s->error says more */
 }
 
+/* Never ahead of the records: what a checkpoint's training did is on the disk when the checkpoint is. */
 static bool save_checkpoint(ek_session *s) {
     uint64_t bytes;
-    return ek_checkpoint_save(s->platform, s->checkpoint.text, s->executor, &s->position, &bytes, &s->error) == EK_OK;
+    bool saved = ek_kept_sync(&s->kept, &s->error) == EK_OK &&
+                 ek_checkpoint_save(s->platform, s->checkpoint.text, s->executor, &s->position, &bytes, &s->error) == EK_OK;
+    s->saved_ns = s->platform->clock();
+    return saved;
+}
+
+static bool checkpoint_due(const ek_session *s) {
+    return s->writes_checkpoint && ((s->every && s->step % s->every == 0) ||
+                                    (s->every_ns && s->platform->clock() - s->saved_ns >= s->every_ns));
 }
 
 static void finish(ek_session *s, ek_session_state state) {
@@ -53,6 +64,10 @@ static void finish(ek_session *s, ek_session_state state) {
             fail(s);
             return;
         }
+    }
+    if (ek_kept_end(&s->kept, &(ek_kept_result){state, s->step, s->steps, {EK_OK, ""}}, &s->error) != EK_OK) {
+        fail(s);
+        return;
     }
     s->state = state;
     release(s);
@@ -149,6 +164,10 @@ static void step_train(ek_session *s) {
     advance_position(s);
     s->platform->read_sensors(s->sensors, &record.readings);
     ek_records_add(s->records, &record);
+    if (ek_kept_add(&s->kept, &record, &s->error) != EK_OK) {
+        fail(s);
+        return;
+    }
     if (!isfinite(record.loss)) {
         ek_fail(&s->error, EK_DIVERGED, "the loss became %s at step %" PRIu64 "; lower the learning rate, then train again "
                 "from a fresh state or a checkpoint", isnan(record.loss) ? "NaN" : "infinite", s->step);
@@ -157,7 +176,7 @@ static void step_train(ek_session *s) {
     }
     if (s->step == s->steps)
         finish(s, EK_DONE);
-    else if (s->writes_checkpoint && s->every && s->step % s->every == 0 && !save_checkpoint(s))
+    else if (checkpoint_due(s) && !save_checkpoint(s))
         fail(s);
 }
 
@@ -387,11 +406,28 @@ static void begin_training(ek_session *s, const ek_session_request *request) {
         s->steps = s->step;
     if (request->steps && request->steps < s->steps - s->step)
         s->steps = s->step + request->steps;
+    if (request->until && request->until < s->steps)
+        s->steps = request->until > s->step ? request->until : s->step;
+    s->saved_ns = s->platform->clock();
     if (s->position.epoch < s->epochs)
         begin_epoch(s);
 }
 
-ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, uint32_t *dropped,
+/* The folder of a kept training: the last thing that can fail. */
+static ek_status keep(ek_session *s, const ek_session_request *request, ek_started *started, ek_error *error) {
+    s->kept = request->kept;
+    s->kept.platform = s->platform;
+    started->next = s->kept.id.text[0] ? s->kept.count : s->records->next;
+    s->kept.started = *started;
+    if (!s->kept.id.text[0])
+        return EK_OK;
+    if (!request->map)
+        return ek_kept_reopen(&s->kept, error);
+    s->kept.before = s->position.step;
+    return ek_kept_create(&s->kept, request->map, request->map_bytes, error);
+}
+
+ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, ek_started *started,
                            ek_error *error) {
     ek_session next = {
         .platform = session->platform,
@@ -408,9 +444,18 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         .checkpoint = request->checkpoint,
         .writes_checkpoint = request->kind == EK_TRAIN_STEP && request->checkpoint.text[0],
         .every = request->every,
+        .every_ns = request->every_ns,
     };
     ek_file checkpoint = {NULL, 0};
-    if (prepare(&next, request, dropped, &checkpoint, error) != EK_OK) {
+    bool prepared = prepare(&next, request, &started->dropped, &checkpoint, error) == EK_OK;
+    if (prepared && request->kind == EK_TRAIN_STEP)
+        begin_training(&next, request);
+    started->id = next.id;
+    started->steps = next.steps;
+    started->samples = next.data.samples;
+    if (!prepared || keep(&next, request, started, error) != EK_OK) {
+        if (checkpoint.bytes)
+            next.platform->unmap(&checkpoint);
         next.platform->release(next.times);
         release(&next);
         return error->status;
@@ -428,9 +473,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         next.times = session->times;
         next.profiled = session->profiled;
     }
-    if (request->kind == EK_TRAIN_STEP)
-        begin_training(&next, request);
-    else
+    if (request->kind != EK_TRAIN_STEP)
         next.position = session->position;
     if (request->kind == EK_EVALUATE)
         next.metrics = (ek_metrics){.has_loss = port_data(&next, EK_PORT_LOSS, 0) != NULL};

@@ -5,17 +5,20 @@
 
 #include "checkpoint.h"
 #include "dataset.h"
-#include "records.h"
-
-typedef enum { EK_IDLE, EK_RUNNING, EK_DONE, EK_STOPPED, EK_FAILED } ek_session_state;
+#include "kept.h"
 
 /* What `start` asks for. Paths are "" where absent. */
 typedef struct {
     uint32_t kind; /* EK_TRAIN_STEP, EK_EVALUATE, EK_PREDICT */
-    ek_path data, resume, state, checkpoint, out;
+    ek_path program, data, resume, state, checkpoint, out;
     uint32_t epochs, seed;
     bool shuffle, reset, profile;
-    uint64_t every, steps; /* 0: no periodic checkpoint; no limit */
+    uint64_t every, steps; /* 0: no checkpoint by steps; no limit */
+    uint64_t every_ns;     /* 0: no checkpoint by time */
+    uint64_t until;        /* the last step, counted from the training's begin; 0: as `epochs` and `steps` say */
+    ek_kept kept;          /* what is known of the folder that keeps this training */
+    const uint8_t *map;    /* a new kept training's request as it came; NULL where it goes on */
+    size_t map_bytes;
 } ek_session_request;
 
 /* Sums of an evaluation over the samples that count. `weight`: the samples, or the targets that are not ignored. */
@@ -47,7 +50,8 @@ typedef struct {
     uint32_t *pick;  /* the batch under way */
     bool shuffle, writes_checkpoint, writes_output;
     ek_path checkpoint;
-    uint64_t every, limit;
+    uint64_t every, every_ns, saved_ns; /* saved_ns: when the last checkpoint was written */
+    ek_kept kept;                       /* kept.id: of the last training, "" if it was not kept */
     uint32_t epochs, batches_per_epoch;
     ek_new_file out;
 
@@ -56,7 +60,7 @@ typedef struct {
 } ek_session;
 
 /* Check everything that can be checked before the first step, then become RUNNING. On failure nothing has changed. */
-ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, uint32_t *dropped,
+ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, ek_started *started,
                            ek_error *error);
 
 /* Run one step. Call while state is EK_RUNNING. */

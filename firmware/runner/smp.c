@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { VERSION_2 = 1, OS_GROUP = 0, ECHO = 0, PARAMETERS = 6 };
+enum { VERSION_2 = 1, OS_GROUP = 0, ECHO = 0, RESET = 5, PARAMETERS = 6 };
 
 ek_smp_header ek_smp_header_read(const uint8_t *b) {
     return (ek_smp_header){
@@ -72,10 +72,23 @@ static void parameters(const ek_smp_server *server, ek_cbor_writer *response) {
     ek_cbor_write_uint(response, 1);
 }
 
+static int reset(const ek_smp_server *server, const ek_cbor *request, ek_cbor_writer *response) {
+    ek_cbor value;
+    uint64_t force = 0;
+    if (ek_cbor_find(request, "force", &value) && !ek_cbor_uint(&value, &force))
+        return EK_MGMT_INVALID;
+    if (!server->reset(server->reset_context, force != 0))
+        return EK_MGMT_BUSY;
+    ek_cbor_write_map(response, 0);
+    return 0;
+}
+
 /* mcumgr's code, 0 for success. */
 static int handle_os(const ek_smp_server *server, const ek_smp_header *h, const ek_cbor *map, ek_cbor_writer *response) {
     if (h->command == ECHO && h->op == EK_SMP_WRITE)
         return echo(map, response) ? 0 : EK_MGMT_INVALID;
+    if (h->command == RESET && h->op == EK_SMP_WRITE && server->reset)
+        return reset(server, map, response);
     if (h->command == PARAMETERS && h->op == EK_SMP_READ) {
         parameters(server, response);
         return 0;

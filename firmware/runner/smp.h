@@ -7,7 +7,7 @@
 
 enum { EK_SMP_READ = 0, EK_SMP_WRITE = 2 };                                      /* ops; a response's op is one more */
 enum { EK_SMP_HEADER = 8, EK_SMP_LEAST_BUFFER = 2048 };                          /* bytes */
-enum { EK_MGMT_INVALID = 3, EK_MGMT_TOO_LARGE = 7, EK_MGMT_NOT_SUPPORTED = 8 };  /* mcumgr's codes, group 0 */
+enum { EK_MGMT_INVALID = 3, EK_MGMT_TOO_LARGE = 7, EK_MGMT_NOT_SUPPORTED = 8, EK_MGMT_BUSY = 10 }; /* mcumgr's, group 0 */
 
 typedef struct {
     uint8_t op, version;
@@ -29,11 +29,16 @@ typedef struct {
     void *context;
 } ek_smp_group;
 
-/* Group 0 (echo, parameters) is built in. */
+/* End when the answer is out. False: not now, and not forced. */
+typedef bool ek_smp_reset(void *context, bool force);
+
+/* Group 0 (echo, reset, parameters) is built in. */
 typedef struct {
     const ek_smp_group *groups;
     size_t count;
     size_t buffer_bytes; /* of a request or a response, header included */
+    ek_smp_reset *reset; /* NULL: not supported */
+    void *reset_context;
 } ek_smp_server;
 
 /* The header at the beginning of a message: EK_SMP_HEADER bytes. */

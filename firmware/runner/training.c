@@ -3,7 +3,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS };
+#include "fields.h"
+#include "sessions.h"
+#include "start.h"
+
+enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE };
 
 void ek_training_init(ek_training *t) {
     t->session.platform = t->platform;
@@ -15,84 +19,39 @@ bool ek_training_defers(const ek_training *t, const ek_smp_header *request) {
     return t->session.in_step && request->group == EK_TRAINING_GROUP && request->command == SAVE;
 }
 
-static bool running(const ek_training *t) { return t->session.state == EK_RUNNING; }
+bool ek_training_runs(const ek_training *t) { return t->session.state == EK_RUNNING; }
 
-/* ---- reading requests: a missing or mistyped key is BAD_REQUEST ---- */
-
-static ek_status bad_key(ek_error *error, const char *key, const char *type) {
-    return ek_fail(error, EK_BAD_REQUEST, "\"%s\" is missing or is no %s", key, type);
-}
-
-static ek_status read_path(const ek_cbor *map, const char *key, bool required, ek_path *path, ek_error *error) {
-    ek_cbor value;
-    const char *text;
-    size_t length;
-    path->text[0] = 0;
-    if (!ek_cbor_find(map, key, &value))
-        return required ? bad_key(error, key, "text") : EK_OK;
-    if (!ek_cbor_text(&value, &text, &length))
-        return bad_key(error, key, "text");
-    if (length == 0 || length >= sizeof path->text || memchr(text, 0, length))
-        return ek_fail(error, EK_BAD_REQUEST, "\"%s\" is empty, longer than %d bytes, or holds a zero byte", key,
-                       EK_PATH_BYTES - 1);
-    memcpy(path->text, text, length);
-    path->text[length] = 0;
-    return EK_OK;
-}
-
-/* `value` keeps what it holds where the key is absent and not required. */
-static ek_status read_uint(const ek_cbor *map, const char *key, bool required, uint64_t most, uint64_t *value, ek_error *error) {
-    ek_cbor item;
-    if (!ek_cbor_find(map, key, &item))
-        return required ? bad_key(error, key, "unsigned integer") : EK_OK;
-    if (!ek_cbor_uint(&item, value))
-        return bad_key(error, key, "unsigned integer");
-    if (*value > most)
-        return ek_fail(error, EK_BAD_REQUEST, "\"%s\" is %" PRIu64 ", at most %" PRIu64 " is possible", key, *value, most);
-    return EK_OK;
-}
-
-static ek_status read_bool(const ek_cbor *map, const char *key, bool required, bool *value, ek_error *error) {
-    ek_cbor item;
-    *value = false;
-    if (!ek_cbor_find(map, key, &item))
-        return required ? bad_key(error, key, "boolean") : EK_OK;
-    return ek_cbor_bool(&item, value) ? EK_OK : bad_key(error, key, "boolean");
-}
-
-/* ---- writing responses ---- */
-
-static void put_uint(ek_cbor_writer *to, const char *key, uint64_t value) {
-    ek_cbor_write_text(to, key);
-    ek_cbor_write_uint(to, value);
-}
-
-static void put_text(ek_cbor_writer *to, const char *key, const char *value) {
-    ek_cbor_write_text(to, key);
-    ek_cbor_write_text(to, value);
-}
-
-static const char *state_name(ek_session_state state) {
-    static const char *const names[] = {"idle", "running", "done", "stopped", "failed"};
-    return names[state];
+bool ek_training_end(void *context, bool force) {
+    ek_training *t = context;
+    if (ek_training_runs(t) && !force)
+        return false;
+    t->ending = true;
+    return true;
 }
 
 /* ---- info, load ---- */
 
 static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     const ek_training *t = context;
-    const ek_board *board = &t->platform->board;
+    const ek_platform *platform = t->platform;
+    const ek_board *board = &platform->board;
+    uint64_t disk = 0;
     (void)request, (void)error;
-    ek_cbor_write_map(to, 9);
-    put_text(to, "version", board->version);
-    put_uint(to, "protocol", EK_PROTOCOL);
-    put_text(to, "architecture", board->architecture);
-    put_text(to, "backend", "cpu");
-    put_text(to, "isa", board->isa);
-    put_uint(to, "threads", board->threads);
-    put_uint(to, "cores", board->cores);
-    put_uint(to, "memory", board->memory_bytes);
-    put_uint(to, "pid", board->pid);
+    ek_cbor_write_map(to, 13);
+    ek_put_text(to, "version", board->version);
+    ek_put_uint(to, "protocol", EK_PROTOCOL);
+    ek_put_text(to, "architecture", board->architecture);
+    ek_put_text(to, "backend", "cpu");
+    ek_put_text(to, "isa", board->isa);
+    ek_put_uint(to, "threads", board->threads);
+    ek_put_uint(to, "cores", board->cores);
+    ek_put_uint(to, "memory", board->memory_bytes);
+    ek_put_uint(to, "pid", board->pid);
+    ek_put_text_or_null(to, "home", platform->home);
+    ek_put_text_or_null(to, "executable", platform->executable);
+    ek_put_uint(to, "instance", platform->instance);
+    bool known = platform->home && platform->disk_free(platform->home, &disk);
+    ek_put_uint_or_null(to, "disk", known, disk);
     return EK_OK;
 }
 
@@ -121,15 +80,10 @@ static ek_status load_program(ek_training *t, const char *path, ek_loaded *to, e
     return ek_executor_load(&to->executor, &program, t->backend, t->pool, to->memory, error);
 }
 
-static ek_status load(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
-    ek_training *t = context;
+/* `path` becomes the loaded program. On failure the old one stays. Not while a session runs. */
+static ek_status replace_program(ek_training *t, const char *path, ek_error *error) {
     ek_loaded next = {.memory = NULL};
-    ek_path path;
-    if (read_path(request, "path", true, &path, error) != EK_OK)
-        return error->status;
-    if (running(t))
-        return ek_fail(error, EK_BUSY, "session %u is running; stop it first", t->session.id);
-    if (load_program(t, path.text, &next, error) != EK_OK) {
+    if (load_program(t, path, &next, error) != EK_OK) {
         unload(t, &next);
         return error->status;
     }
@@ -140,17 +94,51 @@ static ek_status load(void *context, const ek_cbor *request, ek_cbor_writer *to,
     executor->clock = t->platform->clock;
     executor->poll = t->poll;
     executor->poll_context = t->poll_context;
+    return EK_OK;
+}
 
+ek_status ek_training_busy(const ek_training *t, ek_error *error) {
+    const ek_session_id *id = &t->session.kept.id;
+    if (!ek_training_runs(t))
+        return EK_OK;
+    if (id->text[0])
+        return ek_fail(error, EK_BUSY, "session %s is running; stop it first", id->text);
+    return ek_fail(error, EK_BUSY, "session %u is running; stop it first", t->session.id);
+}
+
+static ek_status load(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
+    ek_training *t = context;
+    ek_path path;
+    if (ek_read_path(request, "path", true, &path, error) != EK_OK || ek_training_busy(t, error) != EK_OK ||
+        replace_program(t, path.text, error) != EK_OK)
+        return error->status;
+    const ek_executor *executor = &t->loaded.executor;
     const ek_header *header = executor->program.header;
     ek_cbor_write_map(to, 6);
     ek_cbor_write_text(to, "sha");
     ek_cbor_write_bytes(to, header->sha256, sizeof header->sha256);
-    put_uint(to, "arena", header->arena_bytes);
-    put_uint(to, "state", header->state_bytes);
-    put_uint(to, "constants", header->constants_bytes);
-    put_uint(to, "scratch", executor->scratch_bytes);
-    put_uint(to, "prepared", executor->prepared_bytes);
+    ek_put_uint(to, "arena", header->arena_bytes);
+    ek_put_uint(to, "state", header->state_bytes);
+    ek_put_uint(to, "constants", header->constants_bytes);
+    ek_put_uint(to, "scratch", executor->scratch_bytes);
+    ek_put_uint(to, "prepared", executor->prepared_bytes);
     return EK_OK;
+}
+
+/* Whether the file says that it is the loaded program; that one was verified. */
+static bool is_loaded(const ek_training *t, const char *path) {
+    ek_header head;
+    ek_error unused;
+    ek_file file;
+    if (!t->loaded.memory || t->platform->map(path, &file, &unused) != EK_OK)
+        return false;
+    bool same = file.size >= sizeof head;
+    if (same) {
+        memcpy(&head, file.bytes, sizeof head);
+        same = memcmp(head.sha256, t->loaded.executor.program.header->sha256, sizeof head.sha256) == 0;
+    }
+    t->platform->unmap(&file);
+    return same;
 }
 
 static ek_status need_program(const ek_training *t, ek_error *error) {
@@ -159,66 +147,33 @@ static ek_status need_program(const ek_training *t, ek_error *error) {
 
 /* ---- start, status, stop ---- */
 
-static ek_status read_kind(const ek_cbor *map, uint32_t *kind, ek_error *error) {
-    static const struct {
-        const char *name;
-        uint32_t kind;
-    } kinds[] = {{"train", EK_TRAIN_STEP}, {"evaluate", EK_EVALUATE}, {"predict", EK_PREDICT}};
-    ek_path word;
-    if (read_path(map, "kind", true, &word, error) != EK_OK)
-        return error->status;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(word.text, kinds[i].name) == 0) {
-            *kind = kinds[i].kind;
-            return EK_OK;
-        }
-    return ek_fail(error, EK_BAD_REQUEST, "\"kind\" is %.40s, not train, evaluate or predict", word.text);
+void ek_started_write(const ek_started *started, ek_cbor_writer *to) {
+    ek_cbor_write_map(to, 5);
+    ek_put_uint(to, "id", started->id);
+    ek_put_uint(to, "steps", started->steps);
+    ek_put_uint(to, "samples", started->samples);
+    ek_put_uint(to, "dropped", started->dropped);
+    ek_put_uint(to, "next", started->next);
 }
 
-static ek_status read_start(const ek_cbor *map, ek_session_request *r, ek_error *error) {
-    uint64_t epochs = 0, seed = 0;
-    memset(r, 0, sizeof *r);
-    if (read_kind(map, &r->kind, error) != EK_OK)
+ek_status ek_training_start(ek_training *t, const ek_session_request *request, ek_started *started, ek_error *error) {
+    const char *program = request->program.text;
+    if (ek_training_busy(t, error) != EK_OK ||
+        (program[0] && !is_loaded(t, program) && replace_program(t, program, error) != EK_OK) || need_program(t, error) != EK_OK)
         return error->status;
-    bool train = r->kind == EK_TRAIN_STEP;
-    if (read_path(map, "data", true, &r->data, error) != EK_OK || read_path(map, "resume", false, &r->resume, error) != EK_OK ||
-        read_path(map, "state", false, &r->state, error) != EK_OK ||
-        read_path(map, "checkpoint", false, &r->checkpoint, error) != EK_OK ||
-        read_path(map, "out", r->kind == EK_PREDICT, &r->out, error) != EK_OK ||
-        read_uint(map, "epochs", train, UINT32_MAX, &epochs, error) != EK_OK ||
-        read_uint(map, "seed", train, UINT32_MAX, &seed, error) != EK_OK ||
-        read_uint(map, "every", false, UINT64_MAX, &r->every, error) != EK_OK ||
-        read_uint(map, "steps", false, UINT64_MAX, &r->steps, error) != EK_OK ||
-        read_bool(map, "shuffle", train, &r->shuffle, error) != EK_OK ||
-        read_bool(map, "reset", false, &r->reset, error) != EK_OK ||
-        read_bool(map, "profile", false, &r->profile, error) != EK_OK)
-        return error->status;
-    r->epochs = (uint32_t)epochs;
-    r->seed = (uint32_t)seed;
-    if (train && epochs == 0)
-        return ek_fail(error, EK_BAD_REQUEST, "\"epochs\" is 0");
-    if (r->resume.text[0] && (!train || r->state.text[0]))
-        return ek_fail(error, EK_BAD_REQUEST, "\"resume\" goes with train, and not with \"state\"");
-    return EK_OK;
+    return ek_session_start(&t->session, &t->loaded.executor, request, started, error);
 }
 
 static ek_status start(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     ek_training *t = context;
     ek_session_request r;
-    uint32_t dropped;
-    if (read_start(request, &r, error) != EK_OK)
+    ek_started started;
+    if (ek_start_read(request, &r, error) != EK_OK)
         return error->status;
-    if (running(t))
-        return ek_fail(error, EK_BUSY, "session %u is running; stop it first", t->session.id);
-    if (need_program(t, error) != EK_OK ||
-        ek_session_start(&t->session, &t->loaded.executor, &r, &dropped, error) != EK_OK)
+    if (r.kept.id.text[0] ? ek_sessions_start(t, request, &r, &started, error) != EK_OK
+                          : ek_training_start(t, &r, &started, error) != EK_OK)
         return error->status;
-    ek_cbor_write_map(to, 5);
-    put_uint(to, "id", t->session.id);
-    put_uint(to, "steps", t->session.steps);
-    put_uint(to, "samples", t->session.data.samples);
-    put_uint(to, "dropped", dropped);
-    put_uint(to, "next", t->records.next);
+    ek_started_write(&started, to);
     return EK_OK;
 }
 
@@ -226,21 +181,26 @@ static ek_status status(void *context, const ek_cbor *request, ek_cbor_writer *t
     const ek_training *t = context;
     const ek_session *s = &t->session;
     (void)request, (void)error;
-    ek_cbor_write_map(to, 7);
-    put_text(to, "state", state_name(s->state));
-    put_uint(to, "id", s->id);
-    put_uint(to, "step", s->step);
-    put_uint(to, "steps", s->steps);
-    put_uint(to, "next", t->records.next);
-    put_uint(to, "rc", s->state == EK_FAILED ? s->error.status : EK_OK);
-    put_text(to, "why", s->state == EK_FAILED ? s->error.text : "");
+    ek_cbor_write_map(to, 8);
+    ek_put_text(to, "state", ek_state_name(s->state));
+    ek_put_uint(to, "id", s->id);
+    ek_put_uint(to, "step", s->step);
+    ek_put_uint(to, "steps", s->steps);
+    ek_put_uint(to, "next", t->records.next);
+    ek_put_uint(to, "rc", s->state == EK_FAILED ? s->error.status : EK_OK);
+    ek_put_text(to, "why", s->state == EK_FAILED ? s->error.text : "");
+    ek_put_text_or_null(to, "session", s->kept.id.text);
     return EK_OK;
 }
 
 static ek_status stop(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     ek_training *t = context;
-    (void)request, (void)error;
-    if (running(t))
+    ek_session_id id;
+    if (ek_read_session(request, false, &id, error) != EK_OK)
+        return error->status;
+    if (ek_training_runs(t) && id.text[0] && !ek_session_id_equal(&id, &t->session.kept.id))
+        return ek_fail(error, EK_NO_SESSION, "session %s is not the one that runs", id.text);
+    if (ek_training_runs(t))
         t->session.stop_requested = true;
     ek_cbor_write_map(to, 0);
     return EK_OK;
@@ -253,21 +213,25 @@ static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static ek_status records(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     enum { REST = 64 }; /* bytes of the keys, the cursors and the state */
     const ek_training *t = context;
+    ek_session_id id;
     uint64_t since = 0, max = EK_RECORDS;
-    if (read_uint(request, "since", true, UINT64_MAX, &since, error) != EK_OK ||
-        read_uint(request, "max", false, UINT64_MAX, &max, error) != EK_OK)
+    if (ek_read_uint(request, "since", true, UINT64_MAX, &since, error) != EK_OK ||
+        ek_read_uint(request, "max", false, UINT64_MAX, &max, error) != EK_OK ||
+        ek_read_session(request, false, &id, error) != EK_OK)
         return error->status;
+    if (id.text[0])
+        return ek_sessions_records(t, &id, since, max, to, error);
     uint64_t first = ek_records_first(&t->records, since);
     uint64_t room = ((uint64_t)(to->end - to->at) - REST) / EK_RECORD_CBOR;
     uint64_t next = first + smaller(smaller(max, room), t->records.next - first);
     ek_cbor_write_map(to, 4);
-    put_uint(to, "first", first);
+    ek_put_uint(to, "first", first);
     ek_cbor_write_text(to, "records");
     ek_cbor_write_array(to, next - first);
     for (uint64_t i = first; i < next; i++)
-        ek_records_write(&t->records, i, to);
-    put_uint(to, "next", next);
-    put_text(to, "state", state_name(t->session.state));
+        ek_record_write(ek_records_at(&t->records, i), i, to);
+    ek_put_uint(to, "next", next);
+    ek_put_text(to, "state", ek_state_name(t->session.state));
     return EK_OK;
 }
 
@@ -276,7 +240,7 @@ static ek_status profile(void *context, const ek_cbor *request, ek_cbor_writer *
     const ek_training *t = context;
     const ek_session *s = &t->session;
     uint64_t since = 0;
-    if (read_uint(request, "since", true, UINT64_MAX, &since, error) != EK_OK)
+    if (ek_read_uint(request, "since", true, UINT64_MAX, &since, error) != EK_OK)
         return error->status;
     if (!s->times)
         return ek_fail(error, EK_NO_SESSION, "no session was started with \"profile\" since the program was loaded");
@@ -284,7 +248,7 @@ static ek_status profile(void *context, const ek_cbor *request, ek_cbor_writer *
     uint64_t room = ((uint64_t)(to->end - to->at) - REST) / ITEM;
     uint64_t next = first + smaller(room, s->profiled - first);
     ek_cbor_write_map(to, 4);
-    put_uint(to, "first", first);
+    ek_put_uint(to, "first", first);
     ek_cbor_write_text(to, "ops");
     ek_cbor_write_array(to, next - first);
     for (uint64_t i = first; i < next; i++) {
@@ -293,8 +257,8 @@ static ek_status profile(void *context, const ek_cbor *request, ek_cbor_writer *
         ek_cbor_write_uint(to, s->times[i].runs);
         ek_cbor_write_uint(to, s->times[i].ns);
     }
-    put_uint(to, "next", next);
-    put_uint(to, "total", s->profiled);
+    ek_put_uint(to, "next", next);
+    ek_put_uint(to, "total", s->profiled);
     return EK_OK;
 }
 
@@ -304,11 +268,11 @@ static ek_status save(void *context, const ek_cbor *request, ek_cbor_writer *to,
     const ek_training *t = context;
     ek_path path;
     uint64_t bytes;
-    if (read_path(request, "path", true, &path, error) != EK_OK || need_program(t, error) != EK_OK ||
+    if (ek_read_path(request, "path", true, &path, error) != EK_OK || need_program(t, error) != EK_OK ||
         ek_checkpoint_save(t->platform, path.text, &t->loaded.executor, &t->session.position, &bytes, error) != EK_OK)
         return error->status;
     ek_cbor_write_map(to, 1);
-    put_uint(to, "bytes", bytes);
+    ek_put_uint(to, "bytes", bytes);
     return EK_OK;
 }
 
@@ -324,9 +288,9 @@ static ek_status metrics(void *context, const ek_cbor *request, ek_cbor_writer *
         ek_cbor_write_f64(to, m->loss_sum / m->weight);
     else
         ek_cbor_write_null(to);
-    put_uint(to, "correct", m->correct);
-    put_uint(to, "counted", m->counted);
-    put_uint(to, "samples", m->samples);
+    ek_put_uint(to, "correct", m->correct);
+    ek_put_uint(to, "counted", m->counted);
+    ek_put_uint(to, "samples", m->samples);
     return EK_OK;
 }
 
@@ -335,7 +299,7 @@ static ek_status sensors(void *context, const ek_cbor *request, ek_cbor_writer *
     ek_training *t = context;
     ek_path paths[EK_SENSORS];
     for (int i = 0; i < EK_SENSORS; i++)
-        if (read_path(request, keys[i], false, &paths[i], error) != EK_OK)
+        if (ek_read_path(request, keys[i], false, &paths[i], error) != EK_OK)
             return error->status;
     memcpy(t->sensors, paths, sizeof paths);
     ek_cbor_write_map(to, 0);
@@ -343,10 +307,20 @@ static ek_status sensors(void *context, const ek_cbor *request, ek_cbor_writer *
 }
 
 const ek_smp_command ek_training_commands[] = {
-    {INFO, EK_SMP_READ, info},       {LOAD, EK_SMP_WRITE, load},       {START, EK_SMP_WRITE, start},
-    {STATUS, EK_SMP_READ, status},   {RECORDS, EK_SMP_READ, records},  {STOP, EK_SMP_WRITE, stop},
-    {SAVE, EK_SMP_WRITE, save},      {METRICS, EK_SMP_READ, metrics},  {PROFILE, EK_SMP_READ, profile},
-    {SENSORS, EK_SMP_WRITE, sensors}, {0, 0, NULL},
+    {INFO, EK_SMP_READ, info},
+    {LOAD, EK_SMP_WRITE, load},
+    {START, EK_SMP_WRITE, start},
+    {STATUS, EK_SMP_READ, status},
+    {RECORDS, EK_SMP_READ, records},
+    {STOP, EK_SMP_WRITE, stop},
+    {SAVE, EK_SMP_WRITE, save},
+    {METRICS, EK_SMP_READ, metrics},
+    {PROFILE, EK_SMP_READ, profile},
+    {SENSORS, EK_SMP_WRITE, sensors},
+    {SESSIONS, EK_SMP_READ, ek_sessions_list},
+    {RESUME, EK_SMP_WRITE, ek_sessions_resume},
+    {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
+    {0, 0, NULL},
 };
 
 void ek_training_close(ek_training *t) {

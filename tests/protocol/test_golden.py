@@ -10,7 +10,7 @@ import cbor2
 import pytest
 from smp.header import Header
 from smp.message import Request
-from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
+from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 
 from edgekit.errors import DeviceError, EdgekitError
 from edgekit.protocol import messages as m
@@ -21,6 +21,7 @@ from edgekit.protocol.status import Status
 VECTORS = json.loads((Path(__file__).parents[1] / "runner" / "golden" / "messages.json").read_text())
 MESSAGES: dict[tuple[int, int], tuple[type[Request], type[m.Reply]]] = {
     (0, 0): (EchoWriteRequest, m.Echo),
+    (0, 5): (ResetWriteRequest, m.Empty),
     (0, 6): (MCUMgrParametersReadRequest, m.Parameters),
     (64, 0): (m.InfoRequest, m.Info),
     (64, 1): (m.LoadRequest, m.Loaded),
@@ -32,6 +33,9 @@ MESSAGES: dict[tuple[int, int], tuple[type[Request], type[m.Reply]]] = {
     (64, 7): (m.MetricsRequest, m.MetricsReply),
     (64, 8): (m.ProfileRequest, m.Profile),
     (64, 9): (m.SensorsRequest, m.Empty),
+    (64, 10): (m.SessionsRequest, m.Sessions),
+    (64, 11): (m.ResumeRequest, m.Started),
+    (64, 12): (m.RemoveRequest, m.Empty),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import Any
 
 import cbor2
 from smp.header import OP, Flag, Header, Version
-from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
+from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 TRAINING = 64
-INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS = range(10)
+INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE = range(13)
 MESSAGE_BYTES = 2048  # the buffer that replay.c gives the server
 
 
@@ -105,7 +106,8 @@ def os_group() -> Iterator[Vector]:
     yield Vector("parameters", "idle", "the buffer's size", parameters.hex(), answer.hex())
     yield exchange("echo without d", "idle", "invalid value", OP.WRITE, 0, {}, refused(3), group=0)
     yield exchange("echo of a number", "idle", "invalid value", OP.WRITE, 0, {"d": 5}, refused(3), group=0)
-    yield exchange("reset", "idle", "a command of group 0 that there is not", OP.WRITE, 5, {}, refused(8), group=0)
+    yield exchange("reset, force no number", "idle", "invalid value", OP.WRITE, 5, {"force": "yes"}, refused(3), group=0)
+    yield exchange("statistics", "idle", "a command of group 0 that there is not", OP.READ, 2, {}, refused(8), group=0)
     yield exchange("unknown group", "idle", "not supported", OP.READ, 0, {}, refused(8), group=65)
     yield exchange("unknown command", "idle", "not supported", OP.READ, 99, {}, refused(8))
     yield exchange("wrong op", "idle", "status is read, not written", OP.WRITE, STATUS, {}, refused(8))
@@ -116,12 +118,13 @@ def os_group() -> Iterator[Vector]:
 
 def idle() -> Iterator[Vector]:
     scene = "idle"
-    status = {"state": "idle", "id": 0, "step": 0, "steps": 0, "next": 0, "rc": 0, "why": ""}
+    status = {"state": "idle", "id": 0, "step": 0, "steps": 0, "next": 0, "rc": 0, "why": "", "session": None}
     yield exchange("status, idle", scene, "nothing has run", OP.READ, STATUS, {}, status)
     yield exchange("status, empty body", scene, "no bytes are the empty map", OP.READ, STATUS, b"", status)
     yield exchange("status, indefinite map", scene, "an indefinite map is a map", OP.READ, STATUS, b"\xbf\xff", status)
-    info = {"version": "0.1.0", "protocol": 1, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
-    yield exchange("info", scene, "the board", OP.READ, INFO, {}, info | {"cores": 4, "memory": 8 << 30, "pid": 4711})
+    info = {"version": "0.1.0", "protocol": 2, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
+    info |= {"cores": 4, "memory": 8 << 30, "pid": 4711, "home": None, "executable": "/opt/edgekit-runner", "instance": 99}
+    yield exchange("info", scene, "the board", OP.READ, INFO, {}, info | {"disk": None})
     none = {"first": 0, "records": [], "next": 0, "state": "idle"}
     yield exchange("records, none", scene, "none yet", OP.READ, RECORDS, {"since": 0, "max": 100}, none)
     yield exchange("stop, idle", scene, "nothing to stop", OP.WRITE, STOP, {}, {})
@@ -135,6 +138,14 @@ def idle() -> Iterator[Vector]:
     yield exchange("metrics, none", scene, "NO_SESSION", OP.READ, METRICS, {}, failure(5, why))
     why = 'no session was started with "profile" since the program was loaded'
     yield exchange("profile, none", scene, "NO_SESSION", OP.READ, PROFILE, {"since": 0}, failure(5, why))
+    homeless = failure(2, "this runner keeps no sessions: it was started without a home")
+    kept = start | {"session": "a", "program": "/store/p"}
+    yield exchange("start, kept, no home", scene, "BAD_REQUEST", OP.WRITE, START, kept, homeless)
+    yield exchange("records of a session, no home", scene, "", OP.READ, RECORDS, {"since": 0, "session": "a"}, homeless)
+    yield exchange("sessions, no home", scene, "BAD_REQUEST", OP.READ, SESSIONS, {"skip": 0}, homeless)
+    yield exchange("resume, no home", scene, "BAD_REQUEST", OP.WRITE, RESUME, {"session": "a"}, homeless)
+    yield exchange("remove, no home", scene, "BAD_REQUEST", OP.WRITE, REMOVE, {"session": "a"}, homeless)
+    yield exchange("stop a session, idle", scene, "nothing to stop", OP.WRITE, STOP, {"session": "a"}, {})
     why = "cannot open /nowhere.ekp: No such file or directory"
     yield exchange("load, no file", scene, "NOT_FOUND", OP.WRITE, LOAD, {"path": "/nowhere.ekp"}, failure(41, why))
 
@@ -167,6 +178,18 @@ def bad_requests() -> Iterator[Vector]:
     yield bad("resume and state", START, start | {"resume": "/a", "state": "/b"}, resume)
     yield bad("resume evaluate", START, {"kind": "evaluate", "data": "/data", "resume": "/a"}, resume)
     yield bad("predict without out", START, {"kind": "predict", "data": "/data"}, missing("out", "text"))
+    kept = start | {"session": "a", "program": "/store/p"}
+    name = '"session" is not 1 to 64 of A-Z a-z 0-9 . _ - beginning without a dot'
+    for word in (".", "..", "a/b", "ä", "x" * 65, "a b"):
+        yield bad(f"session named {word}", START, kept | {"session": word}, name)
+    yield bad("session, a number", STOP, {"session": 1}, missing("session", "text"))
+    yield bad("kept, no program", START, {k: v for k, v in kept.items() if k != "program"}, missing("program", "text"))
+    only = '"session" goes with train, and has a checkpoint of its own'
+    yield bad("kept, own checkpoint", START, kept | {"checkpoint": "/c.ekc"}, only)
+    evaluate = {"kind": "evaluate", "data": "/data", "session": "a", "program": "/store/p"}
+    yield bad("kept, evaluate", START, evaluate, only)
+    yield bad("resume nothing", RESUME, {}, missing("session", "text"))
+    yield bad("remove nothing", REMOVE, {}, missing("session", "text"))
     yield bad("records without since", RECORDS, {"max": 1}, missing("since", "unsigned integer"), OP.READ)
     yield bad("profile without since", PROFILE, {}, missing("since", "unsigned integer"), OP.READ)
     yield bad("sensors, path a number", SENSORS, {"power": 7}, missing("power", "text"))
@@ -176,6 +199,7 @@ def running() -> Iterator[Vector]:
     """Session 3 is at step 17 of 100; 5000 records were made since the runner's start."""
     scene = "running"
     status = {"state": "running", "id": 3, "step": 17, "steps": 100, "next": 5000, "rc": 0, "why": ""}
+    status |= {"session": None}
     yield exchange("status, running", scene, "session 3 is at step 17 of 100", OP.READ, STATUS, {}, status)
     busy = failure(3, "session 3 is running; stop it first")
     yield exchange("load, busy", scene, "BUSY", OP.WRITE, LOAD, {"path": "/model.ekp"}, busy)
@@ -194,13 +218,21 @@ def running() -> Iterator[Vector]:
     yield records("records, beyond the end", "the cursor comes back to what is next", {"since": 9000, "max": 100}, 5000, 0)
     room = (MESSAGE_BYTES - 8 - 64) // 128
     yield records("records, a full message", "as many as fit", {"since": 4000, "max": 4096}, 4000, room)
+    other = failure(5, "session other is not the one that runs")
+    yield exchange("stop another one", scene, "NO_SESSION", OP.WRITE, STOP, {"session": "other"}, other)
+    busy = bytes(ResetWriteRequest(sequence=9))
+    answer = message(OP.WRITE_RSP, 0, 5, refused(10), 9)
+    yield Vector("reset, busy", scene, "a session runs", busy.hex(), answer.hex())
+    forced = bytes(ResetWriteRequest(force=1, sequence=10))
+    yield Vector("reset, forced", scene, "it is stopped first", forced.hex(), message(OP.WRITE_RSP, 0, 5, {}, 10).hex())
     yield exchange("stop", scene, "the session will stop", OP.WRITE, STOP, {}, {})
 
 
 def ended() -> Iterator[Vector]:
     status = {"state": "failed", "id": 9, "step": 5, "steps": 10, "next": 5, "rc": 23, "why": "the loss became NaN at step 5"}
+    status |= {"session": None}
     yield exchange("status, failed", "failed", "DIVERGED at step 5", OP.READ, STATUS, {}, status)
-    status = {"state": "done", "id": 4, "step": 7, "steps": 7, "next": 0, "rc": 0, "why": ""}
+    status = {"state": "done", "id": 4, "step": 7, "steps": 7, "next": 0, "rc": 0, "why": "", "session": None}
     yield exchange("status, done", "done", "an evaluation is done", OP.READ, STATUS, {}, status)
     metrics = {"loss": 0.3, "correct": 51, "counted": 55, "samples": 56}
     yield exchange("metrics", "done", "51 of 55 right, one ignored", OP.READ, METRICS, {}, metrics)
@@ -217,6 +249,8 @@ def with_files() -> Iterator[Vector]:
     start = {"kind": "train", "data": "/data", "epochs": 3, "shuffle": True, "seed": 42, "checkpoint": "/c.ekc", "every": 10}
     started = {"id": 1, "steps": 30, "samples": 83, "dropped": 3, "next": 0}
     yield exchange("start", "files", "started", OP.WRITE, START, start, started, replayed=False)
+    resumed = started | {"next": 12}
+    yield exchange("resume", "files", "from step 10", OP.WRITE, RESUME, {"session": "gnu"}, resumed, replayed=False)
     label = failure(21, "targets.npy: sample 3 has 10, expected 0 to 9")
     yield exchange("start, bad label", "files", "BAD_LABEL", OP.WRITE, START, start, label, replayed=False)
     yield exchange("save", "files", "saved", OP.WRITE, SAVE, {"path": "/c.ekc"}, {"bytes": 256}, replayed=False)
@@ -224,8 +258,96 @@ def with_files() -> Iterator[Vector]:
     yield exchange("save, disk full", "files", "NO_SPACE", OP.WRITE, SAVE, {"path": "/c.ekc"}, full, replayed=False)
 
 
+KEPT: dict[str, Any] = {
+    "kind": "train", "data": "/store/d.data", "epochs": 5, "shuffle": True, "seed": 7, "program": "/store/p",
+}  # fmt: skip
+
+
+def packed(cursor: int) -> bytes:
+    """A record as it lies in a session's file (docs/session-host.md): ``record(cursor)`` again."""
+    _, step, epoch, loss, step_ns, load_ns, compute_ns, update_ns, time_ns, *sensors, rss = record(cursor)
+    known = sum(1 << i for i, value in enumerate([*sensors, rss]) if value is not None)
+    times = (step, step_ns, load_ns, compute_ns, update_ns, time_ns, rss or 0)
+    body = struct.pack("<7QIf4qI24x", *times, epoch, loss, *(v or 0 for v in sensors), known)
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def write_session(folder: Path, number: int, records: int, result: dict[str, Any] | None, tail: bytes = b"") -> None:
+    """A session's folder: the start was answered with 30 steps."""
+    folder.mkdir(parents=True)
+    body = encode(KEPT | {"session": folder.name})
+    head = b"EKSESS1\n" + struct.pack("<QQQIIII12x", number, 0, 30, 3, 83, 3, len(body))
+    (folder / "request").write_bytes(head + struct.pack("<I", zlib.crc32(head + body)) + body)
+    (folder / "records").write_bytes(b"".join(map(packed, range(records))) + tail)
+    if result is not None:
+        (folder / "result").write_bytes(encode(result))
+
+
+def write_home(home: Path) -> None:
+    """The home folder of the scene "home"."""
+    done = {"state": "done", "step": 30, "steps": 30, "rc": 0, "why": ""}
+    failed = {"state": "failed", "step": 4, "steps": 30, "rc": 40, "why": "the disk is full"}
+    write_session(home / "sessions" / "zebra", 1, 30, done)
+    write_session(home / "sessions" / "ape", 2, 4, failed)
+    write_session(home / "sessions" / "gnu", 5, 2, None, tail=b"torn")
+    (home / "sessions" / "empty").mkdir()
+    damaged = home / "sessions" / "damaged" / "request"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"EKSESS1\n" + bytes(80))
+
+
+def at_home() -> Iterator[Vector]:
+    """A home folder with sessions, and no program loaded."""
+    scene = "home"
+    base = {"program": "/store/p", "data": "/store/d.data"}
+
+    def row(name: str, state: str, step: int, records: int, rc: int, why: str, extra: int) -> dict[str, Any]:
+        size = 64 + len(encode(KEPT | {"session": name})) + records * 128 + extra
+        numbers = {"id": name, "state": state, "step": step, "steps": 30, "records": records, "rc": rc, "why": why}
+        return numbers | base | {"bytes": size, "checkpoint": None}
+
+    done = len(encode({"state": "done", "step": 30, "steps": 30, "rc": 0, "why": ""}))
+    failed = len(encode({"state": "failed", "step": 4, "steps": 30, "rc": 40, "why": "the disk is full"}))
+    rows = [row("zebra", "done", 30, 30, 0, "", done), row("ape", "failed", 4, 4, 40, "the disk is full", failed)]
+    rows.append(row("gnu", "interrupted", 2, 2, 0, "", 4))
+    listed = {"sessions": rows, "next": 4, "total": 4}
+    yield exchange("sessions", scene, "in their order; a damaged one is passed over", OP.READ, SESSIONS, {"skip": 0}, listed)
+    listed = {"sessions": rows[2:], "next": 4, "total": 4}
+    yield exchange("sessions, from the third", scene, "", OP.READ, SESSIONS, {"skip": 3}, listed)
+    listed = {"sessions": [], "next": 4, "total": 4}
+    yield exchange("sessions, at the end", scene, "", OP.READ, SESSIONS, {"skip": 9}, listed)
+
+    def records(name: str, session: str, since: int, first: int, count: int, state: str) -> Vector:
+        answer = {"first": first, "records": [record(i) for i in range(first, first + count)], "next": first + count}
+        request = {"since": since, "max": 100, "session": session}
+        return exchange(name, scene, "from its file", OP.READ, RECORDS, request, answer | {"state": state})
+
+    yield records("records of a session", "gnu", 0, 0, 2, "interrupted")
+    yield records("records of a session, the last", "zebra", 29, 29, 1, "done")
+    yield records("records of a session, beyond the end", "ape", 9, 4, 0, "failed")
+    room = (MESSAGE_BYTES - 8 - 64) // 128
+    yield records("records of a session, as many as fit", "zebra", 1, 1, room, "done")
+    unknown = failure(5, "there is no session fox")
+    yield exchange("records of no session", scene, "NO_SESSION", OP.READ, RECORDS, {"since": 0, "session": "fox"}, unknown)
+    yield exchange("resume no session", scene, "NO_SESSION", OP.WRITE, RESUME, {"session": "fox"}, unknown)
+    over = failure(5, "session zebra is done: there is nothing to go on with")
+    yield exchange("resume a done session", scene, "NO_SESSION", OP.WRITE, RESUME, {"session": "zebra"}, over)
+    started = {"id": 3, "steps": 30, "samples": 83, "dropped": 3, "next": 0}
+    again = KEPT | {"session": "ape"}
+    yield exchange("start once more", scene, "answered as the first time", OP.WRITE, START, again, started)
+    otherwise = failure(2, "there is a session ape already, started otherwise")
+    yield exchange("start otherwise", scene, "BAD_REQUEST", OP.WRITE, START, again | {"seed": 8}, otherwise)
+    gone = failure(41, "cannot open /store/p: No such file or directory")
+    yield exchange("start, no program", scene, "NOT_FOUND", OP.WRITE, START, KEPT | {"session": "new"}, gone)
+    yield exchange("resume, no program", scene, "NOT_FOUND", OP.WRITE, RESUME, {"session": "gnu"}, gone)
+    yield exchange("remove", scene, "it is gone", OP.WRITE, REMOVE, {"session": "damaged"}, {})
+    yield exchange("remove once more", scene, "it is not there", OP.WRITE, REMOVE, {"session": "damaged"}, {})
+    listed = {"sessions": rows, "next": 3, "total": 3}
+    yield exchange("sessions, without the removed", scene, "", OP.READ, SESSIONS, {}, listed)
+
+
 def vectors() -> list[Vector]:
-    return [*os_group(), *idle(), *bad_requests(), *running(), *ended(), *with_files()]
+    return [*os_group(), *idle(), *bad_requests(), *running(), *ended(), *at_home(), *with_files()]
 
 
 def text() -> str:

@@ -1,5 +1,5 @@
 /* Answers golden requests (hex lines on stdin) as the C server does, in one of a few scenes that the vectors name.
- * usage: replay SCENE */
+ * usage: replay SCENE [HOME] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,12 @@ enum { MESSAGE_BYTES = 2048, RECORDS_MADE = 5000 };
 static ek_platform platform = {
     .board = {.version = "0.1.0", .architecture = "x86_64", .isa = "avx2", .threads = 2, .cores = 4,
               .pid = 4711, .memory_bytes = 8ull << 30},
+    .executable = "/opt/edgekit-runner",
+    .instance = 99,
+    .allocate = malloc,
+    .read_at = ek_file_read_at,
+    .list = ek_folder_list,
+    .remove = ek_path_remove,
     .map = ek_file_map,
     .unmap = ek_file_unmap,
     .forget = ek_file_forget,
@@ -59,7 +65,7 @@ static void set_scene(ek_training *t, const char *scene) {
                                   .samples = 56};
         s->times = times;
         s->profiled = 3;
-    } else if (strcmp(scene, "idle") != 0) {
+    } else if (strcmp(scene, "idle") != 0 && strcmp(scene, "home") != 0) {
         fprintf(stderr, "unknown scene %s\n", scene);
         exit(2);
     }
@@ -68,10 +74,11 @@ static void set_scene(ek_training *t, const char *scene) {
 int main(int argc, char **argv) {
     static ek_training training = {.platform = &platform};
     static char line[2 * 65536];
+    platform.home = argc > 2 ? argv[2] : NULL;
     ek_training_init(&training);
     set_scene(&training, argc > 1 ? argv[1] : "");
     ek_smp_group group = {EK_TRAINING_GROUP, ek_training_commands, &training};
-    ek_smp_server server = {&group, 1, MESSAGE_BYTES};
+    ek_smp_server server = {&group, 1, MESSAGE_BYTES, ek_training_end, &training};
     while (fgets(line, sizeof line, stdin)) {
         size_t size = strspn(line, "0123456789abcdef") / 2;
         uint8_t *request = malloc(size), response[MESSAGE_BYTES]; /* exactly as long, so that a sanitizer sees a read past it */

@@ -1,0 +1,62 @@
+#include "start.h"
+
+#include <string.h>
+
+#include "fields.h"
+
+#define EK_EVERY_NS 30000000000u /* between the checkpoints of a kept training that does not say */
+
+static ek_status read_kind(const ek_cbor *map, uint32_t *kind, ek_error *error) {
+    static const struct {
+        const char *name;
+        uint32_t kind;
+    } kinds[] = {{"train", EK_TRAIN_STEP}, {"evaluate", EK_EVALUATE}, {"predict", EK_PREDICT}};
+    ek_path word;
+    if (ek_read_path(map, "kind", true, &word, error) != EK_OK)
+        return error->status;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(word.text, kinds[i].name) == 0) {
+            *kind = kinds[i].kind;
+            return EK_OK;
+        }
+    return ek_fail(error, EK_BAD_REQUEST, "\"kind\" is %.40s, not train, evaluate or predict", word.text);
+}
+
+/* A kept training must be able to begin again after a cut, with nothing but its request. */
+static ek_status check_kept(ek_session_request *r, ek_error *error) {
+    if (r->kind != EK_TRAIN_STEP || r->checkpoint.text[0])
+        return ek_fail(error, EK_BAD_REQUEST, "\"session\" goes with train, and has a checkpoint of its own");
+    r->reset |= !r->resume.text[0] && !r->state.text[0];
+    r->every_ns = r->every ? 0 : EK_EVERY_NS;
+    return EK_OK;
+}
+
+ek_status ek_start_read(const ek_cbor *map, ek_session_request *r, ek_error *error) {
+    uint64_t epochs = 0, seed = 0;
+    memset(r, 0, sizeof *r);
+    if (read_kind(map, &r->kind, error) != EK_OK)
+        return error->status;
+    bool train = r->kind == EK_TRAIN_STEP;
+    if (ek_read_session(map, false, &r->kept.id, error) != EK_OK ||
+        ek_read_path(map, "program", r->kept.id.text[0], &r->program, error) != EK_OK ||
+        ek_read_path(map, "data", true, &r->data, error) != EK_OK ||
+        ek_read_path(map, "resume", false, &r->resume, error) != EK_OK ||
+        ek_read_path(map, "state", false, &r->state, error) != EK_OK ||
+        ek_read_path(map, "checkpoint", false, &r->checkpoint, error) != EK_OK ||
+        ek_read_path(map, "out", r->kind == EK_PREDICT, &r->out, error) != EK_OK ||
+        ek_read_uint(map, "epochs", train, UINT32_MAX, &epochs, error) != EK_OK ||
+        ek_read_uint(map, "seed", train, UINT32_MAX, &seed, error) != EK_OK ||
+        ek_read_uint(map, "every", false, UINT64_MAX, &r->every, error) != EK_OK ||
+        ek_read_uint(map, "steps", false, UINT64_MAX, &r->steps, error) != EK_OK ||
+        ek_read_bool(map, "shuffle", train, &r->shuffle, error) != EK_OK ||
+        ek_read_bool(map, "reset", false, &r->reset, error) != EK_OK ||
+        ek_read_bool(map, "profile", false, &r->profile, error) != EK_OK)
+        return error->status;
+    r->epochs = (uint32_t)epochs;
+    r->seed = (uint32_t)seed;
+    if (train && epochs == 0)
+        return ek_fail(error, EK_BAD_REQUEST, "\"epochs\" is 0");
+    if (r->resume.text[0] && (!train || r->state.text[0]))
+        return ek_fail(error, EK_BAD_REQUEST, "\"resume\" goes with train, and not with \"state\"");
+    return r->kept.id.text[0] ? check_kept(r, error) : EK_OK;
+}
