@@ -13,12 +13,15 @@ from edgekit.firmware.build import build
 from edgekit.links.deadline import Deadline, LinkTimeout
 from edgekit.links.link import Link
 from edgekit.links.local import LocalLink
+from edgekit.links.progress import Moved, Progress, silent
 
-__all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "native_target", "open_link"]
+__all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "Moved", "Progress", "native_target", "open_link"]
 
 
-def open_link(address: str, *, threads: int | None = None, isa: str | None = None) -> Link:
+def open_link(address: str, *, threads: int | None = None, isa: str | None = None, progress: Progress = silent) -> Link:
     """Open the link to the board at ``address``, its runner started with the options given.
+
+    ``progress`` is told while files move, where they do.
 
     Raises:
         InputError: no link has this kind of address.
@@ -29,11 +32,12 @@ def open_link(address: str, *, threads: int | None = None, isa: str | None = Non
     if opener is None:
         known = ", ".join(repr(name) for name in _SCHEMES)
         raise InputError(
-            f"no way to a board at {address!r}: this version of edgekit knows {known}", "use 'local' for this machine"
+            f"no way to a board at {address!r}: this version of edgekit knows {known}",
+            "use 'local' for this machine, ssh://user@host for a board",
         )
     if scheme == "local" and separator:
         raise InputError(f"{address!r}: this machine's address is just 'local'")
-    return opener(rest, [*_option("--threads", threads), *_option("--isa", isa)])
+    return opener(rest, [*_option("--threads", threads), *_option("--isa", isa)], progress)
 
 
 def native_target() -> str:
@@ -46,10 +50,16 @@ def _option(name: str, value: object) -> list[str]:
     return [] if value is None else [name, str(value)]
 
 
-def _open_local(_: str, options: list[str]) -> Link:
+def _open_local(_: str, options: list[str], __: Progress) -> Link:
     own = os.environ.get("EDGEKIT_RUNNER")  # a command: a runner built elsewhere, or one under an emulator
     return LocalLink([*(shlex.split(own) if own else [str(build("runner", native_target()))]), *options])
 
 
-#: One row a kind of address: the part before ``://``, and what opens it from the rest and the runner's options.
-_SCHEMES: dict[str, Callable[[str, list[str]], Link]] = {"local": _open_local}
+def _open_ssh(rest: str, options: list[str], progress: Progress) -> Link:
+    from edgekit.links.ssh import Connection, SshLink  # paramiko takes its time to import
+
+    return SshLink(Connection(f"ssh://{rest}"), options, progress)
+
+
+#: One row a kind of address: the part before ``://``, and what opens it from the rest, the runner's options, and who is told.
+_SCHEMES: dict[str, Callable[[str, list[str], Progress], Link]] = {"local": _open_local, "ssh": _open_ssh}

@@ -1,0 +1,122 @@
+"""The runner on the board: where it lies, and why it does not start."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from edgekit.errors import IntegrityError, LinkError
+from edgekit.links.deadline import Deadline
+from edgekit.links.ssh.connection import Connection, Finished
+from edgekit.links.ssh.errors import NoExec, NoRunner, RemotePermission, WrongArchitecture
+from edgekit.links.ssh.sftp import READ, Kind, string
+
+#: Values of ``e_machine`` in an ELF file, and what ``uname -m`` says on such a processor.
+_MACHINES = {
+    62: ("x86_64", "amd64"),
+    183: ("aarch64", "arm64"),
+    40: ("armv6l", "armv7l", "armhf", "arm"),
+    243: ("riscv64",),
+    3: ("i686", "i386"),
+}
+_NOT_FOUND, _NOT_EXECUTED = 127, 126  #: exit codes of a POSIX shell
+
+
+def current(home: str) -> str:
+    """The runner that is in use."""
+    return f"{home}/current/edgekit-runner"
+
+
+def run(connection: Connection, executable: str, words: Sequence[str], deadline: Deadline) -> Finished:
+    """Run ``edgekit-runner WORDS`` to its end.
+
+    Raises:
+        NoRunner, WrongArchitecture, NoExec, RemotePermission: it does not start.
+    """
+    done = connection.run([executable, *words], deadline)
+    if done.code in (_NOT_FOUND, _NOT_EXECUTED) or (done.code == 2 and "yntax error" in done.err):
+        raise why_not_started(connection, executable, done, deadline)
+    return done
+
+
+def digest(connection: Connection, executable: str, path: str, deadline: Deadline) -> tuple[str, int]:
+    """SHA-256 in hexadecimal and size of a file on the board, by the runner's own word.
+
+    Raises:
+        LinkError: it cannot be read there.
+    """
+    done = run(connection, executable, ["digest", path], deadline)
+    fields = done.out.split(None, 2)
+    if done.code != 0 or len(fields) != 3 or not fields[1].isdigit():
+        raise LinkError(
+            f"{connection.name}: the runner cannot digest {path}: {done.words}", f"`edgekit flash {connection.name}` renews it"
+        )
+    return fields[0], int(fields[1])
+
+
+def check_digest(connection: Connection, path: str, wanted: str, found: str) -> None:
+    """Raises: IntegrityError: the board has other bytes than were sent."""
+    if found != wanted:
+        raise IntegrityError(
+            f"{connection.name}: {path} has the SHA-256 {found[:16]}…, what was sent has {wanted[:16]}…",
+            "try again; if it comes back, the board's disk or memory may be failing",
+        )
+
+
+def why_not_started(connection: Connection, executable: str, done: Finished, deadline: Deadline) -> LinkError:
+    """The error of a runner that the board's shell could not start."""
+    sftp = connection.sftp(deadline)
+    there = sftp.stat(executable, deadline)
+    if there is None:
+        return no_runner(connection, executable)
+    machine = connection.run("uname -m", deadline).out.strip()
+    wanted = _machine_of(connection, executable, deadline)
+    if machine not in wanted:
+        return WrongArchitecture(
+            f"{connection.name}: {executable} is for {wanted[0] if wanted else 'no known processor'}, the board is {machine}",
+            f"`edgekit flash {connection.name}` brings the right one",
+        )
+    if "ermission denied" in done.err and there.mode & 0o111:
+        if connection.run(f"test -x {shlex.quote(executable)}", deadline).code == 0:
+            return _no_exec(connection, executable)
+        return _no_exec(connection, executable) if there.mode & 0o100 else _permission(connection, executable)
+    if "ermission denied" in done.err:
+        return _permission(connection, executable)
+    return LinkError(
+        f"{connection.name}: {executable} does not start: {done.words}", f"`edgekit flash {connection.name}` renews it"
+    )
+
+
+def no_runner(connection: Connection, executable: str) -> NoRunner:
+    """The error of a board that was never flashed."""
+    return NoRunner(
+        f"{connection.name}: there is no runner on the board ({executable})", f"`edgekit flash {connection.name}` brings it"
+    )
+
+
+def _no_exec(connection: Connection, executable: str) -> NoExec:
+    folder = executable.rpartition("/releases/")[0] or executable
+    return NoExec(
+        f"{connection.name}: the board may not run programs from {folder}: its file system is mounted noexec",
+        "set EDGEKIT_HOME on the board to a folder of another file system (`findmnt -T DIR` shows how one is mounted)",
+    )
+
+
+def _permission(connection: Connection, executable: str) -> RemotePermission:
+    return RemotePermission(
+        f"{connection.name}: {connection.target.user} may not run {executable}",
+        f"`edgekit flash {connection.name}` brings it anew",
+    )
+
+
+def _machine_of(connection: Connection, executable: str, deadline: Deadline) -> tuple[str, ...]:
+    """The names of the processor that an ELF file is for; empty where it is none."""
+    sftp = connection.sftp(deadline)
+    handle = sftp.open(executable, READ, deadline)
+    head = sftp.ask(
+        Kind.READ, string(handle) + (0).to_bytes(8, "big") + (20).to_bytes(4, "big"), executable, deadline, Kind.DATA
+    ).body[4:]
+    sftp.close(handle, executable, deadline)
+    if head[:4] != b"\x7fELF" or len(head) < 20:
+        return ()
+    return _MACHINES.get(int.from_bytes(head[18:20], "little"), ())

@@ -1,0 +1,138 @@
+"""The board's store: what was sent lies there under the digest of its content, and is sent once."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+from edgekit.errors import IntegrityError
+from edgekit.files import storage_errors
+from edgekit.links.deadline import Deadline
+from edgekit.links.progress import Moved, Progress
+from edgekit.links.ssh import runner
+from edgekit.links.ssh.connection import Connection
+from edgekit.links.ssh.errors import RemoteFileError
+from edgekit.links.ssh.sftp import disk_full
+from edgekit.links.ssh.transfer import upload
+
+_TRIES = 3  #: a piece from before a power cut may hold anything, and another host may finish the same file meanwhile
+_BLOCK = 1 << 20
+
+
+def put(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> str:
+    """Bring a file, or a folder of ``.npy`` files, to the store; its path on the board.
+
+    Raises:
+        StorageError: ``local`` cannot be read.
+        IntegrityError: other bytes arrive than were sent, again and again.
+        LinkError: the board is gone, full, or refuses.
+    """
+    if local.is_dir():
+        return _put_folder(connection, local, deadline, progress)
+    return _put_file(connection, local, deadline, progress)[1]
+
+
+def sha256_of(path: Path) -> str:
+    """A file's digest in hexadecimal; known files are not read again.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    with storage_errors(f"cannot read {path}"):
+        facts = path.stat()
+        return _sha256(path.absolute(), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _put_folder(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> str:
+    files = sorted(path for path in local.iterdir() if path.suffix == ".npy" and path.is_file())
+    digests = {path.name: _put_file(connection, path, deadline, progress)[0] for path in files}
+    lines = "".join(sorted(f"{name} {digest}\n" for name, digest in digests.items()))
+    folder = f"{_folder(connection, deadline)}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
+    sftp = connection.sftp(deadline)
+    if sftp.stat(folder, deadline) is not None:
+        return folder
+    making = f"{folder}.{secrets.token_hex(4)}"
+    sftp.mkdir(making, 0o700, deadline)
+    for name, digest in digests.items():
+        sftp.symlink(f"{making}/{name}", f"../{digest}", deadline)
+    try:
+        sftp.rename(making, folder, deadline)
+    except RemoteFileError:
+        if sftp.stat(folder, deadline) is None:
+            raise
+        for name in digests:  # another host was quicker
+            sftp.remove(f"{making}/{name}", deadline)
+        sftp.rmdir(making, deadline)
+    return folder
+
+
+def _put_file(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> tuple[str, str]:
+    """Digest and path."""
+    digest = sha256_of(local)
+    size = local.stat().st_size
+    path = f"{_folder(connection, deadline)}/{digest}"
+    there = connection.sftp(deadline).stat(path, deadline)
+    if there is not None and there.size == size:
+        progress(Moved(local.name, size, size))
+        return digest, path
+    place(connection, local, digest, path, deadline, progress)
+    return digest, path
+
+
+def place(connection: Connection, local: Path, digest: str, path: str, deadline: Deadline, progress: Progress) -> None:
+    """Upload a file to ``path``, which appears there whole and verified, or not at all. ``<path>.part`` is what is under way."""
+    for left in reversed(range(_TRIES)):
+        try:
+            send(connection, local, f"{path}.part", deadline, progress)
+            found, _ = runner.digest(connection, runner.current(connection.home(deadline)), f"{path}.part", deadline)
+            runner.check_digest(connection, f"{path}.part", digest, found)
+            connection.sftp(deadline).rename(f"{path}.part", path, deadline)
+        except IntegrityError:
+            connection.sftp(deadline).remove(f"{path}.part", deadline)
+            if not left:
+                raise
+        except RemoteFileError:
+            if _arrived(connection, path, local.stat().st_size, deadline):
+                return  # by another host, which renamed it under our hands
+            if not left:
+                raise
+        else:
+            return
+
+
+def _arrived(connection: Connection, path: str, size: int, deadline: Deadline) -> bool:
+    there = connection.sftp(deadline).stat(path, deadline)
+    return there is not None and there.size == size
+
+
+def send(connection: Connection, local: Path, part: str, deadline: Deadline, progress: Progress) -> int:
+    """Upload into an unfinished file, from where it ends; that offset.
+
+    Raises:
+        RemoteDiskFull: there is no room, which is seen before the first byte goes.
+    """
+    sftp = connection.sftp(deadline)
+    size = local.stat().st_size
+    there = sftp.stat(part, deadline)
+    wanted = size - min(size, there.size if there else 0)
+    disk = sftp.disk(part.rpartition("/")[0], deadline)
+    if disk is not None and disk.free < wanted:
+        raise disk_full(f"{connection.name}: {local.name} needs {wanted / 2**20:.1f} MiB in {part.rpartition('/')[0]}", disk.free)
+    with storage_errors(f"cannot read {local}"):
+        file = local.open("rb", buffering=0)
+    with file:
+        return upload(sftp, file, size, part, deadline, lambda done, total: progress(Moved(local.name, done, total)))
+
+
+def _folder(connection: Connection, deadline: Deadline) -> str:
+    folder = f"{connection.home(deadline)}/store"
+    connection.sftp(deadline).make_folders(folder, deadline)
+    return folder

@@ -1,0 +1,125 @@
+"""A board that is a real sshd on loopback with a home of its own, and a user with a key for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from edgekit.firmware.build import build
+
+from edgekit.links import native_target
+from tests.support.proxy import Proxy
+from tests.support.sshd import MISSING, SSHD, Sshd, make_key
+
+#: What stands for the runner where only the link is tested: the words that this version's lacks, by the shell's means.
+STAND_IN = """#!/bin/sh
+word=$1; shift
+case "$word" in
+    attach) exec {runner} serve "$@" ;;
+    digest) [ -r "$1" ] || exit 1; sum=$(sha256sum "$1"); echo "${{sum%% *}}  $(wc -c < "$1")  $1" ;;
+    check) echo "all is well" ;;
+    *) exec {runner} "$word" "$@" ;;
+esac
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if SSHD is None:
+        for item in items:
+            if "/links/ssh/" in str(item.path):
+                item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+@pytest.fixture
+def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's home: a key in .ssh, no configuration, no agent."""
+    home = tmp_path / "me"
+    make_key(home / ".ssh" / "id_ed25519")
+    (tmp_path / "authorized").write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("EDGEKIT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return home
+
+
+@pytest.fixture
+def authorized(me: Path, tmp_path: Path) -> Path:
+    """The board's authorized_keys."""
+    del me
+    return tmp_path / "authorized"
+
+
+Start = Callable[..., Sshd]
+
+
+@pytest.fixture
+def start(tmp_path: Path, authorized: Path) -> Iterator[Start]:
+    """Starts servers: name, lines of configuration, and where the board's home is."""
+    servers: list[Sshd] = []
+
+    def call(name: str = "board", *options: str, home: Path | None = None) -> Sshd:
+        servers.append(Sshd(tmp_path / name, home or tmp_path / name / "home", authorized, *options))
+        return servers[-1]
+
+    yield call
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def stranger(start: Start) -> Sshd:
+    """A board whose host key nobody knows yet."""
+    return start()
+
+
+@pytest.fixture
+def board(stranger: Sshd, me: Path) -> Sshd:
+    """A board that the user has enrolled with ssh."""
+    know(me, stranger)
+    return stranger
+
+
+@pytest.fixture
+def address(board: Sshd) -> str:
+    return f"ssh://root@127.0.0.1:{board.port}" if Path.home().owner() == "root" else f"ssh://127.0.0.1:{board.port}"
+
+
+@pytest.fixture
+def proxy(board: Sshd, me: Path) -> Iterator[Proxy]:
+    """A proxy before the board, under which it is enrolled too."""
+    between = Proxy(board.port)
+    with (me / ".ssh" / "known_hosts").open("a") as file:
+        file.write(f"[127.0.0.1]:{between.port} {board.public_key}\n")
+    yield between
+    between.close()
+
+
+@pytest.fixture
+def through(proxy: Proxy) -> str:
+    """The board's address by way of the proxy."""
+    return f"ssh://127.0.0.1:{proxy.port}"
+
+
+@pytest.fixture
+def flashed(board: Sshd) -> Sshd:
+    """A board with the stand-in as its runner."""
+    install(board.home, STAND_IN.format(runner=build("runner", native_target())))
+    return board
+
+
+def know(me: Path, server: Sshd) -> None:
+    with (me / ".ssh" / "known_hosts").open("a") as file:
+        file.write(f"{server.known_name} {server.public_key}\n")
+
+
+def install(home: Path, script: str) -> Path:
+    """Put a script where the runner lies on a board."""
+    digest = hashlib.sha256(script.encode()).hexdigest()
+    release = home / "releases" / digest
+    release.mkdir(parents=True)
+    (release / "edgekit-runner").write_text(script)
+    (release / "edgekit-runner").chmod(0o700)
+    (home / "current").symlink_to(f"releases/{digest}")
+    return release
