@@ -50,6 +50,10 @@ class LinkError(EdgekitError):
     exit_code = 6
 
 
+class LinkLost(LinkError):
+    """The connection broke, or nothing came through it in time: it may come back."""
+
+
 class DeviceError(EdgekitError):
     """The board refused or failed."""
 

@@ -37,3 +37,20 @@ def checkpoint_option(command: F) -> F:
     """``--checkpoint``."""
     note = "Trained parameters: a checkpoint file, or a run's folder. Without it, the program's own."
     return click.option("--checkpoint", metavar="PATH", type=ANY_PATH, help=note)(command)
+
+
+def run_dir_option(command: F) -> F:
+    """``--run-dir DIR``."""
+    note = "The run's folder; one in runs/ by default."
+    return click.option("--run-dir", metavar="DIR", type=ANY_PATH, help=note)(command)
+
+
+def detach_option(command: F) -> F:
+    """``--detach``: the parameter is called ``leave``."""
+    note = "Leave the session to the board at once; `edgekit attach` watches it later."
+    return click.option("--detach", "leave", is_flag=True, help=note)(command)
+
+
+def session_arguments(command: F) -> F:
+    """``DEVICE ID``."""
+    return click.argument("device")(click.argument("session", metavar="ID")(command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from edgekit.errors import LinkError
+from edgekit.errors import LinkLost
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,5 @@ class Deadline:
         return LinkTimeout(f"{what}: no answer within {self.seconds:g} s")
 
 
-class LinkTimeout(LinkError):
+class LinkTimeout(LinkLost):
     """The board did not answer in time."""

@@ -1,7 +1,15 @@
-"""Requests and their responses over any link: stop and wait, with a deadline for each exchange."""
+"""Requests and their responses over any link: stop and wait, with a deadline for each exchange.
+
+A link that is lost is opened again, where that is possible, and the request is sent once more: no request does its work twice.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cbor2
@@ -10,7 +18,7 @@ from smp.header import Header
 from smp.message import Request
 from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 
-from edgekit.errors import DeviceError, LinkError
+from edgekit.errors import DeviceError, LinkError, LinkLost
 from edgekit.links.deadline import Deadline
 from edgekit.links.link import Link
 from edgekit.protocol import messages as m
@@ -22,14 +30,31 @@ PROTOCOL = 2
 SECONDS = 30.0  #: for one exchange: the runner answers between two ops
 LOAD_SECONDS = 120.0  #: verifying, packing and, for `start`, reading every label takes longer
 
+PATIENCE = 60.0  #: seconds that a lost link is waited for
+_PAUSE = 1.0  #: … between two tries
+FILE_SECONDS = 600.0  #: for one file, or until the link is opened again
+
+log = logging.getLogger("edgekit")
+
 R = TypeVar("R", bound=m.Reply)
+T = TypeVar("T")
+
+
+class Restarted(LinkError):
+    """The board answers again, but its runner is another one."""
 
 
 class Client:
-    """One method a message. Every one raises LinkError, or what the board's status number stands for."""
+    """One method a message. Every one raises LinkError, or what the board's status number stands for.
 
-    def __init__(self, link: Link) -> None:
+    ``reopen`` makes another link to the same board; None: a lost link is lost. ``patience`` is how many seconds it is tried.
+    """
+
+    def __init__(self, link: Link, reopen: Callable[[], Link] | None = None, patience: float = PATIENCE) -> None:
         self.link = link
+        self.instance: int | None = None  #: of the runner that was spoken to first: another one has forgotten what was loaded
+        self._reopen = reopen
+        self._patience = patience
         self._assembler = Assembler()
 
     def echo(self, text: str) -> str:
@@ -97,9 +122,20 @@ class Client:
     def sensors(self, paths: dict[str, str]) -> None:
         self._ask(m.SensorsRequest.model_validate(paths), m.Empty)
 
+    def put_file(self, local: Path) -> str:
+        """Bring a file or a folder to the board; its path there."""
+        return self._again(lambda: self.link.put_file(local, Deadline.after(FILE_SECONDS)))
+
+    def get_file(self, remote: str, local: Path) -> None:
+        """Fetch a file from the board, whole or not at all."""
+        self._again(lambda: self.link.get_file(remote, local, Deadline.after(FILE_SECONDS)))
+
+    def board_path(self, local: Path) -> str:
+        """Where a file that is ``local`` here lies on the board, whether it is there yet or not."""
+        return self._again(lambda: self.link.board_path(local))
+
     def _ask(self, request: Request, reply: type[R], seconds: float = SECONDS) -> R:
-        with deferred_interrupt():
-            payload = self._exchange(request, Deadline.after(seconds))
+        payload = self._again(lambda: self._exchange(request, Deadline.after(seconds)))
         error = response_error(payload)
         if error is not None:
             raise error
@@ -112,15 +148,53 @@ class Client:
                 "are edgekit and the runner of one version?",
             ) from fault
 
-    def _exchange(self, request: Request, deadline: Deadline) -> dict[str, Any]:
-        self.link.send(bytes(request), deadline)
+    def _again(self, do: Callable[[], T]) -> T:
+        """Do something over the link, and once more over new ones where it is lost, until patience ends."""
+        patience: Deadline | None = None
         while True:
-            message = self._assembler.take()
-            if message is None:
-                self._assembler.feed(self.link.receive(deadline))
-            elif _answers(request, message):
-                return self._payload(message)
-            # else: the answer to a request that was given up on; it comes before ours
+            try:
+                if patience is not None:
+                    self._open_again()
+                return do()
+            except LinkLost as error:
+                if self._reopen is None:
+                    raise
+                if patience is None:
+                    log.warning("%s; trying again for %g s", error.message, self._patience)
+                    patience = Deadline.after(self._patience)
+                if not patience.remaining():
+                    raise
+                time.sleep(min(_PAUSE, patience.remaining()))
+
+    def _open_again(self) -> None:
+        """Another link in place of the lost one.
+
+        Raises:
+            LinkLost: not yet.
+            Restarted: another runner answers.
+        """
+        assert self._reopen is not None
+        with contextlib.suppress(LinkError):
+            self.link.close()
+        self.link, self._assembler = self._reopen(), Assembler()
+        payload = self._exchange(m.InfoRequest(), Deadline.after(SECONDS))
+        if self.instance is not None and payload.get("instance") != self.instance:
+            raise Restarted(
+                f"{self.link.name}: the board's runner was started anew: the board was switched off, or the runner was ended",
+                "`edgekit sessions` shows what it keeps, `edgekit resume` goes on from a session's last checkpoint",
+            )
+        log.warning("%s: connected again", self.link.name)
+
+    def _exchange(self, request: Request, deadline: Deadline) -> dict[str, Any]:
+        with deferred_interrupt():
+            self.link.send(bytes(request), deadline)
+            while True:
+                message = self._assembler.take()
+                if message is None:
+                    self._assembler.feed(self.link.receive(deadline))
+                elif _answers(request, message):
+                    return self._payload(message)
+                # else: the answer to a request that was given up on; it comes before ours
 
     def _payload(self, message: bytes) -> dict[str, Any]:
         try:

@@ -2,8 +2,23 @@
 
 from edgekit.sessions.bench import Bench, OpTime
 from edgekit.sessions.checkpoint import Checkpoint, read_checkpoint
+from edgekit.sessions.data import OnBoard
 from edgekit.sessions.device import Device, Metrics, connect
+from edgekit.sessions.kept import KeptSessions
 from edgekit.sessions.memory import Memory
 from edgekit.sessions.session import Result, Session
 
-__all__ = ["Bench", "Checkpoint", "Device", "Memory", "Metrics", "OpTime", "Result", "Session", "connect", "read_checkpoint"]
+__all__ = [
+    "Bench",
+    "Checkpoint",
+    "Device",
+    "KeptSessions",
+    "Memory",
+    "Metrics",
+    "OnBoard",
+    "OpTime",
+    "Result",
+    "Session",
+    "connect",
+    "read_checkpoint",
+]

@@ -22,6 +22,17 @@ from edgekit.graph.value import DType
 from edgekit.program import Program
 from edgekit.program.program import PortRecord
 
+
+@dataclass(frozen=True)
+class OnBoard:
+    """A data set's folder that lies on the board and never leaves it."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
 Dataset = Mapping[str, Any] | str | os.PathLike[str]
 Array = npt.NDArray[Any]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,21 +16,21 @@ import numpy.typing as npt
 
 from edgekit.board import Board, load_board
 from edgekit.errors import DeviceError, EdgekitError, InputError, IntegrityError, LinkError
-from edgekit.links import Deadline, Link, open_link
+from edgekit.links import Link, open_link
+from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
 from edgekit.protocol import PROTOCOL, Client, Info, StartRequest
 from edgekit.protocol.faults import device_error
 from edgekit.sessions.bench import Bench, make_bench, random_data
 from edgekit.sessions.checkpoint import read_checkpoint
-from edgekit.sessions.data import Dataset, check_data
+from edgekit.sessions.data import Dataset, OnBoard, check_data
+from edgekit.sessions.feed import Feed, KeptFeed, LiveFeed
+from edgekit.sessions.kept import PROGRAM, KeptSessions
 from edgekit.sessions.memory import Memory, memory_of
-from edgekit.sessions.session import FINAL, Pause, Session, now, stop_and_wait
-from edgekit.telemetry import RunFolder, new_run_path, provenance
+from edgekit.sessions.session import FINAL, RUNS, Pause, Plan, Session, now, stop_and_wait
+from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
 
-RUNS = Path("runs")  #: where runs go that are given no folder
-PROGRAM = "program.ekp"
 PERIODIC = "checkpoint.ekc"
-_FILE_SECONDS = 600.0
 _SOON = 0.002  #: seconds before the first look whether a short session is over
 _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
@@ -44,14 +45,22 @@ class Metrics:
     samples: int
 
 
-def connect(address: str, *, threads: int | None = None, isa: str | None = None, board: str | None = None) -> Device:
+def connect(
+    address: str,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    board: str | None = None,
+    progress: Progress = silent,
+) -> Device:
     """Connect to a board; use the result in a ``with`` statement.
 
     Args:
-        address: "local" is this machine.
+        address: "local" is this machine, "ssh://user@host" a board with a runner (`edgekit flash`).
         threads: of the runner; all cores by default.
         isa: the kernels' instruction set ("avx2", "neon", …); the best one by default.
-        board: id of the profile that says where temperature and clock are read; the address's own by default.
+        board: id of the profile that says where temperature and clock are read; this machine's by default.
+        progress: told while big files move.
 
     Raises:
         InputError: the address or the board is unknown.
@@ -60,9 +69,13 @@ def connect(address: str, *, threads: int | None = None, isa: str | None = None,
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, it must be 1 or more")
     profile = load_board(board or "local")
-    link = open_link(address, threads=threads, isa=isa)
+
+    def reopen() -> Link:
+        return open_link(address, threads=threads, isa=isa, progress=progress)
+
+    link = reopen()
     try:
-        return Device(link, profile)
+        return Device(link, profile, None if address == "local" else reopen)
     except BaseException:
         link.close()
         raise
@@ -71,18 +84,23 @@ def connect(address: str, *, threads: int | None = None, isa: str | None = None,
 class Device:
     """A board with a running runner.
 
+    Where the runner has a home (a session host, docs/session-host.md) trainings are kept there and outlive the connection,
+    which is opened again by itself when it breaks.
+
     It remembers what each program was trained to here: training goes on from there, and evaluation and prediction use it,
     whatever other programs ran in between.
     """
 
-    def __init__(self, link: Link, board: Board) -> None:
+    def __init__(self, link: Link, board: Board, reopen: Callable[[], Link] | None = None) -> None:
         self.board = board
-        self.client = Client(link)
+        self.client = Client(link, reopen)
         self.info: Info = self.client.info()
         if self.info.protocol != PROTOCOL:
-            raise LinkError(f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}", "build it again")
+            found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
+            raise LinkError(found, "`edgekit flash` brings the runner that fits")
+        self.client.instance = self.info.instance
         self.client.sensors(board.sensors.paths)
-        self._link = link
+        self.sessions = KeptSessions(self.client, self.info.home, {"board": self._board_facts(), **provenance()})
         self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")
         self._folder = Path(self._scratch.name)
         self._loaded: bytes | None = None  #: the program on the board
@@ -98,22 +116,26 @@ class Device:
         self.close()
 
     def close(self) -> None:
-        """Stop what runs, end the runner, remove temporary files; again and again is fine."""
+        """Remove temporary files; stop what runs and end the runner, but where the board keeps the session, which goes on.
+
+        Again and again is fine.
+        """
         if self._closed:
             return
         self._closed = True
+        session = self._session
         try:
-            if self._session is not None and self._session.running:
+            if session is not None and session.running:
                 with contextlib.suppress(EdgekitError):  # whoever iterates the session is told
-                    self._session.stop()
+                    session.stop() if session.id is None else session.detach()
         finally:
-            self._link.close()
+            self.client.link.close()
             self._scratch.cleanup()
 
     def train(
         self,
         program: Program,
-        dataset: Dataset,
+        dataset: Dataset | OnBoard,
         epochs: int = 1,
         shuffle: bool = True,
         seed: int = 0,
@@ -128,11 +150,12 @@ class Device:
         """Start training; returns at once.
 
         Args:
-            dataset: a folder of .npy files, or arrays by name (edgekit.sessions.data).
+            dataset: a folder of .npy files, arrays by name (edgekit.sessions.data), or OnBoard: a folder that lies on the board.
             epochs: times through the data; a rest that fills no batch is left out of each.
             seed: of the order of the samples and of dropout, below 2**32.
             steps: stop after that many.
-            checkpoint_every: steps from one checkpoint to the next; there is one at the end in any case.
+            checkpoint_every: steps from one checkpoint to the next; there is one at the end in any case. A board that keeps the
+                session makes one every 30 s by itself.
             resume: a checkpoint of this program, or a run's folder, to go on from.
             reset: start from the program's own parameters, not from what this board trained before.
             run_dir: the run's folder; by default a new one in ``runs/``.
@@ -154,35 +177,35 @@ class Device:
             raise InputError("resume and reset exclude each other")
         self._check_program(program, "train_step")
         checkpoint = None if resume is None else _checkpoint(Path(resume), program)
-        data = check_data(dataset, program, "train_step")
-        path = Path(run_dir) if run_dir is not None else new_run_path(RUNS, str(program.metadata.get("model", "train")))
-        path = path.absolute()  # the process may change its folder meanwhile
-        folder = self._open_run(
-            path,
-            program,
-            {
-                "dataset": None if isinstance(dataset, Mapping) else str(Path(dataset).absolute()),
-                "epochs": epochs,
-                "shuffle": shuffle,
-                "seed": seed,
-                "steps": steps,
-                "checkpoint_every": checkpoint_every,
-                "resume": None if checkpoint is None else str(checkpoint),
-                "reset": reset,
-                **(options or {}),
-            },
-        )
+        data = dataset if isinstance(dataset, OnBoard) else check_data(dataset, program, "train_step")
+        path, kept = self._new_run(program, run_dir)
+        facts = {
+            "dataset": _place(dataset),
+            "epochs": epochs,
+            "shuffle": shuffle,
+            "seed": seed,
+            "steps": steps,
+            "checkpoint_every": checkpoint_every,
+            "resume": None if checkpoint is None else str(checkpoint),
+            "reset": reset,
+            **(options or {}),
+        }
+        folder = RunFolder(path, {**self._facts(program), "session": kept, "options": facts})
         try:
             program.save(path / PROGRAM)
-            memory = self._load(program, path / PROGRAM)
+            file = self._put(path / PROGRAM)
+            memory = self._load(program, file)
+            periodic = None if checkpoint_every is None or kept else self.client.board_path(path / PERIODIC)
             request = StartRequest(
                 kind="train",
-                data=self._put(data.place(path / "data")),
+                session=kept,
+                program=file if kept else None,
+                data=data.path if isinstance(data, OnBoard) else self._put(data.place(path / "data")),
                 epochs=epochs,
                 shuffle=shuffle,
                 seed=seed,
                 steps=steps,
-                checkpoint=None if checkpoint_every is None else self._link.board_path(path / PERIODIC),
+                checkpoint=periodic,
                 every=checkpoint_every,
                 **({"resume": self._put(checkpoint)} if checkpoint else self._origin(program, reset=reset)),
             )
@@ -193,7 +216,10 @@ class Device:
             folder.close()
             raise
         folder.note(memory=asdict(memory), samples=started.samples, dropped=started.dropped, planned=started.steps)
-        self._session = Session(self.client, program, memory, started, folder)
+        feed = self._feed(kept)
+        cursor = started.next if kept is None else 0
+        plan = Plan(started.steps, cursor, started.samples, started.dropped, memory)
+        self._session = Session(feed, program, plan, folder)
         return self._session
 
     def evaluate(self, program: Program, dataset: Dataset, *, checkpoint: Path | str | None = None) -> Metrics:
@@ -219,9 +245,9 @@ class Device:
         dataset = inputs if isinstance(inputs, (Mapping, str, Path)) else {"inputs": inputs}
         data = check_data(dataset, program, "predict").place(self._folder / "predict")
         out = self._folder / "predictions.npy"
-        remote = self._link.board_path(out)
+        remote = self.client.board_path(out)
         self._run(StartRequest(kind="predict", data=self._put(data), out=remote, **self._origin(program, checkpoint)))
-        self._link.get_file(remote, out, Deadline.after(_FILE_SECONDS))
+        self.client.get_file(remote, out)
         result: npt.NDArray[Any] = np.load(out)
         return result
 
@@ -243,19 +269,20 @@ class Device:
         request = StartRequest(
             kind="train", data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
         )
-        session = Session(self.client, program, memory, self.client.start(request), folder)
+        plan = Plan(count, self.client.start(request).next, memory=memory)
+        session = Session(LiveFeed(self.client), program, plan, folder)
         result = session.result()
         return make_bench(program, session.records, result.summary, memory, self.client.profile() if profile else None)
 
     def _check_program(self, program: Program, entry: str) -> None:
         """Refuse a program that this board cannot run, before anything is sent."""
         if self._closed:
-            raise LinkError(f"the connection to {self._link.name} is closed", "connect again")
+            raise LinkError(f"the connection to {self.client.link.name} is closed", "connect again")
         wanted = _ARCHITECTURES.get(Architecture(program.header.architecture), self.info.architecture)
         backend = _BACKENDS[Backend(program.header.backend)]
         if (wanted, backend) != (self.info.architecture, self.info.backend):
             raise InputError(
-                f"the program is for {wanted} and the {backend} backend, the board {self._link.name} has "
+                f"the program is for {wanted} and the {backend} backend, the board {self.client.link.name} has "
                 f"{self.info.architecture} and {self.info.backend}",
                 "compile it for this board: `edgekit compile --board ID`; `edgekit boards` lists them",
             )
@@ -267,14 +294,15 @@ class Device:
         file = self._folder / f"{program.sha256.hex()[:16]}.ekp"
         if not file.exists():
             program.save(file)
-        return self._load(program, file)
+        return self._load(program, self._put(file))
 
-    def _load(self, program: Program, file: Path) -> Memory:
+    def _load(self, program: Program, file: str) -> Memory:
         """Make ``program`` the loaded one, once the session under way is over: the board runs one at a time."""
         self._settle()
-        if self._loaded == program.sha256 and self._memory is not None:
+        kept = self.info.home is not None  # others may have loaded another one meanwhile
+        if self._loaded == program.sha256 and self._memory is not None and not kept:
             return self._memory
-        loaded = self.client.load(self._put(file))
+        loaded = self.client.load(file)
         if loaded.sha != program.sha256:
             raise IntegrityError("the board loaded another program than the one sent", "was the file replaced meanwhile?")
         self._loaded, self._memory = program.sha256, memory_of(program, loaded)
@@ -290,8 +318,8 @@ class Device:
                 session.result()
         finally:
             self._session = None
-            if session.checkpoint is not None:
-                self._trained[session.program.sha256] = self._link.board_path(session.checkpoint)
+            if session.board_checkpoint is not None:
+                self._trained[session.program.sha256] = session.board_checkpoint
 
     def _origin(self, program: Program, checkpoint: Path | str | None = None, *, reset: bool = False) -> dict[str, Any]:
         """The keys of a start that say where its parameters come from."""
@@ -317,23 +345,46 @@ class Device:
             raise DeviceError("the session was stopped before its end")
 
     def _put(self, path: Path) -> str:
-        return self._link.put_file(path, Deadline.after(_FILE_SECONDS))
+        return self.client.put_file(path)
 
-    def _open_run(self, path: Path, program: Program, options: Mapping[str, Any]) -> RunFolder:
-        facts = {
+    def _new_run(self, program: Program, run_dir: Path | str | None) -> tuple[Path, str | None]:
+        """The folder of a new run, and what a board that keeps sessions calls it: the same name wherever we may choose both."""
+        path = Path(run_dir) if run_dir is not None else new_run_path(RUNS, str(program.metadata.get("model", "train")))
+        path = path.absolute()  # the process may change its folder meanwhile
+        if self.info.home is None:
+            return path, None
+        name = f"{clean_name(path.name)[:56]}-{secrets.token_hex(3)}"  # two hosts may start at the same second
+        return (path if run_dir is not None else path.with_name(name)), name
+
+    def _feed(self, kept: str | None) -> Feed:
+        if kept is None or self.info.home is None:
+            return LiveFeed(self.client)
+        return KeptFeed(self.client, self.info.home, kept)
+
+    def _board_facts(self) -> dict[str, Any]:
+        return {"profile": self.board.id, "address": self.client.link.name, **self.info.model_dump()}
+
+    def _facts(self, program: Program) -> dict[str, Any]:
+        """What a run of the program here should note."""
+        return {
             "program": {"sha256": program.sha256.hex(), "model": program.metadata.get("model"), "file": PROGRAM},
             "model_digests": program.metadata.get("digests", {}),
             "update": program.metadata.get("update"),
             "optimizer": program.metadata.get("optimizer"),
-            "board": {"profile": self.board.id, "address": self._link.name, **self.info.model_dump()},
-            "options": dict(options),
+            "board": self._board_facts(),
             "checkpoint": FINAL,
             **provenance(),
             "started": now(),
             "ended": None,
             "result": None,
         }
-        return RunFolder(path, facts)
+
+
+def _place(dataset: Dataset | OnBoard) -> str | None:
+    """Where a data set lies; None where it is in memory."""
+    if isinstance(dataset, (Mapping, OnBoard)):
+        return None if isinstance(dataset, Mapping) else dataset.path
+    return str(Path(dataset).absolute())
 
 
 def _checkpoint(path: Path, program: Program) -> Path:

@@ -13,22 +13,22 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgekit.errors import EdgekitError, InternalError, LinkError
-from edgekit.links import Deadline
+from edgekit.errors import DeviceError, EdgekitError, InternalError, LinkError, LinkLost
 from edgekit.program import Program
 from edgekit.protocol.client import Client
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.interrupt import deferred_interrupt
-from edgekit.protocol.messages import Started, State, Status
+from edgekit.protocol.messages import Records, State
 from edgekit.sessions.checkpoint import read_checkpoint
+from edgekit.sessions.feed import CHECKPOINT, Feed
 from edgekit.sessions.memory import Memory
 from edgekit.telemetry import Record, RunFolder, Summary, summarize
 
 log = logging.getLogger("edgekit")
 
+RUNS = Path("runs")  #: where runs go that are given no folder
 FINAL = "final.ekc"
 _AT_ONCE = 16  #: records asked for in one message; the board gives fewer where they do not fit
-_FETCH_SECONDS = 600.0
 _LIVE = 0.02  #: seconds by which a record may be late: often enough for eyes, seldom enough for benchmarks
 _SOON = 0.002  #: … and the end of something that was asked to end
 
@@ -40,38 +40,56 @@ class Result:
     state: State
     steps: int
     planned: int
-    samples: int
-    dropped: int  #: samples of each epoch that fill no whole batch
+    samples: int | None
+    dropped: int | None  #: samples of each epoch that fill no whole batch
     summary: Summary
     folder: Path
     checkpoint: Path | None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is known of a session when it is watched: steps in all, samples, and those of each epoch that fill no batch.
+
+    ``cursor`` is where its records begin on the board; ``memory``, ``samples`` and ``dropped`` are None where another host
+    started it.
+    """
+
+    steps: int
+    cursor: int = 0
+    samples: int | None = None
+    dropped: int | None = None
+    memory: Memory | None = None
+
+
 class Session:
     """A training session on a board. Iterate for its records; leave the loop early and the board stops.
 
-    Iterating again starts with the first record again.
+    Iterating again starts with the first record again. A session that the board keeps (``id`` is not None) goes on without
+    us: after ``detach``, and where the link is lost for good.
     """
 
-    def __init__(self, client: Client, program: Program, memory: Memory, started: Started, folder: RunFolder) -> None:
+    def __init__(self, feed: Feed, program: Program, plan: Plan, folder: RunFolder) -> None:
         self.program = program
-        self.memory = memory
+        self.id = feed.id
+        self.planned = plan.steps
+        self.samples = plan.samples
+        self.dropped = plan.dropped
+        self.memory = plan.memory
         self.folder = folder.path
-        self.records: list[Record] = []
-        self.planned = started.steps
-        self.samples = started.samples
-        self.dropped = started.dropped
-        self._client = client
-        self._folder = folder
+        self.records: list[Record] = list(folder.records)
         self.lost = 0  #: records that came too fast to be fetched: the board keeps only the latest
+        self.checkpoint: Path | None = None  #: the final state, once the session is over
+        self.board_checkpoint: str | None = None  #: … and where it lies on the board
+        self._feed = feed
+        self._folder = folder
         self._arena = max(e.arena_bytes for name, e in program.entries.items() if name in ("train_step", "update"))
-        self._cursor = started.next
+        self._cursor = plan.cursor + len(self.records)
         self._state: State = "running"
         self._error: EdgekitError | None = None
-        self.checkpoint: Path | None = None  #: the final state, once the session is over
         self._over = False
-        if started.dropped:
-            log.warning("%d samples of each epoch fill no whole batch and are left out", started.dropped)
+        if plan.dropped:
+            log.warning("%d samples of each epoch fill no whole batch and are left out", plan.dropped)
 
     def __iter__(self) -> Iterator[Record]:
         """Every record, the last ones as the board makes them.
@@ -131,14 +149,35 @@ class Session:
         if self._over:
             return
         try:
-            self._client.stop()
-            pause = Pause(_SOON)
-            while not self._over:
-                if not self._pull():
-                    pause.wait()
+            self._feed.stop()
         except LinkError as error:
             self._lost(error)
             raise
+        pause = Pause(_SOON)
+        while not self._over:
+            if not self._pull():
+                pause.wait()
+
+    def detach(self) -> None:
+        """Watch no longer; a session that the board keeps goes on there. One that is over stays as it is.
+
+        Raises:
+            InternalError: the board does not keep the session.
+        """
+        if self._over:
+            return
+        if self.id is None:
+            raise InternalError("a session that its board does not keep cannot go on alone")
+        self._complete(None, ended=None)
+
+    def catch_up(self) -> None:
+        """Fetch what the board has recorded so far, without waiting for more, and its parameters; then as ``detach``."""
+        while not self._over and self._pull():
+            pass
+        if not self._over:
+            with contextlib.suppress(EdgekitError):  # it may have been over, or gone on, a moment later
+                self._feed.fetch_state(self.folder / CHECKPOINT)
+            self.detach()
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """The trained arrays by their names in the program: as they are now, or were at the end.
@@ -148,7 +187,10 @@ class Session:
         """
         if self._over and self.checkpoint is None:
             raise self._error or InternalError("the session left no checkpoint")
-        path = self.checkpoint or self._save(self.folder / "now.ekc")
+        path = self.checkpoint
+        if path is None:
+            path = self.folder / "now.ekc"
+            self._feed.fetch_state(path)
         return read_checkpoint(path).state(self.program)
 
     def write_back(self, model: Any) -> None:
@@ -163,62 +205,76 @@ class Session:
 
     def _pull(self) -> bool:
         """Fetch the records that are new and note the end; whether there was anything."""
-        with deferred_interrupt():  # records that came are noted, and the folder of a session that ended gets its result
-            try:
-                reply = self._client.records(self._cursor, _AT_ONCE)
-            except LinkError as error:
+        try:
+            reply = self._feed.records(self._cursor, _AT_ONCE)
+            if reply.records or reply.state == "running":
+                return self._note(reply)
+            with deferred_interrupt():  # the folder of a session that ended gets its result
+                self._finish()
+        except LinkError as error:
+            if not self._over:
                 self._lost(error)
-                raise
+            raise
+        return False
+
+    def _note(self, reply: Records) -> bool:
+        with deferred_interrupt():  # what is in the folder and what is told stay the same
             if reply.first > self._cursor:
                 self.lost += reply.first - self._cursor
                 log.warning("%d records came too fast to be fetched", reply.first - self._cursor)
-            self._cursor = reply.next
-            new = [Record.from_wire(row, self._arena) for row in reply.records]
+            new = [row for row in reply.records if row[0] is not None and row[0] >= self._cursor]
+            self._cursor = max(self._cursor, reply.next)  # a board that lost its last records makes them once more
             try:
-                for record in new:
+                for record in (Record.from_wire(row, self._arena) for row in new):
                     self._folder.append(record)
                     self.records.append(record)
             except EdgekitError as error:
                 self._abandon(error)
                 raise
-            if not new and reply.state != "running":
-                self._finish(self._client.status())
-            return bool(new)
+        return bool(reply.records)
 
-    def _finish(self, status: Status) -> None:
+    def _finish(self) -> None:
         """The board is done: fetch the final state and complete the run's folder."""
-        self._state = status.state
-        if status.state == "failed":
-            self._error = device_error(status.rc, status.why)
+        end = self._feed.end()
+        if end.state == "failed":
+            self._error = device_error(end.rc, end.why)
+        elif end.state == "interrupted":
+            self._error = DeviceError(
+                f"the board's runner ended in the middle of the session {self.id}", f"`edgekit resume` goes on with {self.id}"
+            )
         else:
             try:
-                self.checkpoint = self._save(self.folder / FINAL)
+                self.board_checkpoint = self._feed.fetch_state(self.folder / FINAL)
+                self.checkpoint = self.folder / FINAL
+            except LinkLost:
+                raise
             except EdgekitError as error:
                 self._error = error
+        self._state = end.state
         self._complete(self._error)
-
-    def _save(self, path: Path) -> Path:
-        remote = self._client.link.board_path(path)
-        self._client.save(remote)
-        self._client.link.get_file(remote, path, Deadline.after(_FETCH_SECONDS))
-        return path
 
     def _abandon(self, error: EdgekitError) -> None:
         """The run's folder cannot be written any more: stop the board and let it be."""
         self._error = error
         self._state = "stopped"
         with contextlib.suppress(EdgekitError):
-            stop_and_wait(self._client)
+            self._feed.stop()
+            pause = Pause(_SOON)
+            while self._feed.end().state == "running":
+                pause.wait()
         with contextlib.suppress(EdgekitError):
             self._complete(error)
 
     def _lost(self, error: LinkError) -> None:
+        """The link is gone for good. What the board keeps goes on there."""
+        if self.id is not None and isinstance(error, LinkLost):
+            error.hint = f"the session {self.id} goes on on the board: `edgekit attach ADDRESS {self.id}` watches it again"
         self._error = error
-        self._state = "failed"
+        self._state = "running" if self.id is not None else "failed"
         with contextlib.suppress(EdgekitError):
-            self._complete(error)
+            self._complete(error, ended=None if self.id is not None else now())
 
-    def _complete(self, error: EdgekitError | None) -> None:
+    def _complete(self, error: EdgekitError | None, **ended: str | None) -> None:
         result = {
             "state": self._state,
             "steps": self.records[-1].step if self.records else 0,
@@ -226,11 +282,12 @@ class Session:
             "error": None if error is None else error.message,
             "summary": asdict(summarize(self.records)),
         }
-        try:
-            self._folder.note(ended=now(), result=result)
-        finally:
-            self._over = True
-            self._folder.close()
+        with deferred_interrupt():
+            try:
+                self._folder.note(**{"ended": now(), "result": result, **ended})
+            finally:
+                self._over = True
+                self._folder.close()
 
 
 class Pause:

@@ -2,7 +2,7 @@
 
 from edgekit.telemetry.provenance import provenance
 from edgekit.telemetry.record import Record
-from edgekit.telemetry.run import Run, RunFolder, new_run_path, read_run
+from edgekit.telemetry.run import RUN, Run, RunFolder, clean_name, new_run_path, read_run
 from edgekit.telemetry.summary import Summary, summarize
 
-__all__ = ["Record", "Run", "RunFolder", "Summary", "new_run_path", "provenance", "read_run", "summarize"]
+__all__ = ["RUN", "Record", "Run", "RunFolder", "Summary", "clean_name", "new_run_path", "provenance", "read_run", "summarize"]

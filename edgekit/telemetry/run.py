@@ -25,22 +25,35 @@ class RunFolder:
     ``run.json`` is replaced as a whole; ``steps.jsonl`` only grows, one line a write, so that a cut loses at most the last line.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, facts: Mapping[str, Any], *, again: bool = False) -> None:
         """Make the folder and write ``facts`` into its run.json.
+
+        Args:
+            again: go on with the run that is there already, if one is; ``facts`` are added to its own.
 
         Raises:
             InputError: there is a run in this folder already.
+            IntegrityError: the run that is there is damaged.
             StorageError: the folder cannot be made or written.
         """
-        if (path / RUN).exists():
+        there = (path / RUN).exists()
+        if there and not again:
             raise InputError(f"{path} holds a run already", "choose another folder for this one")
+        run = read_run(path) if there else Run(path, {}, [])
         self.path = path
-        self._facts = dict(facts)
+        self.records = run.records  #: that were there already
+        self._facts = {**run.facts, **facts}
         with storage_errors(f"cannot make the run's folder {path}"):
             path.mkdir(parents=True, exist_ok=True)
         self.note()
         with storage_errors(f"cannot write {path / STEPS}"):
-            self._steps = os.open(path / STEPS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._steps = os.open(path / STEPS, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            _cut_torn_line(self._steps)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What run.json holds."""
+        return self._facts
 
     def note(self, **facts: Any) -> None:
         """Add facts to run.json, or change them.
@@ -100,10 +113,22 @@ def read_run(path: Path) -> Run:
     return Run(path, facts, list(_records(path / STEPS)))
 
 
+def _cut_torn_line(file: int) -> None:
+    """Drop what follows the last line end: a line that was cut off while it was written."""
+    size = os.fstat(file).st_size
+    whole = os.pread(file, size, 0).rfind(b"\n") + 1
+    if whole < size:
+        os.ftruncate(file, whole)
+
+
+def clean_name(name: str) -> str:
+    """A name of letters, digits, ``.``, ``_`` and ``-`` for a folder or a session."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
+
+
 def new_run_path(root: Path, name: str) -> Path:
     """``root/<UTC time>-<name>``, a number behind it where that is taken."""
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "run"
-    base = root / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{clean}"
+    base = root / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{clean_name(name)}"
     path, number = base, 1
     while path.exists():
         number += 1

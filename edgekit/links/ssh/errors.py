@@ -5,18 +5,18 @@ No message holds a password, a passphrase or a key; a host key appears only as i
 
 from __future__ import annotations
 
-from edgekit.errors import LinkError, StorageError
+from edgekit.errors import LinkError, LinkLost, StorageError
 
 
-class NameNotResolved(LinkError):
+class NameNotResolved(LinkLost):
     """No address belongs to the host's name."""
 
 
-class Unreachable(LinkError):
+class Unreachable(LinkLost):
     """No route leads to the host, or nothing comes back from it."""
 
 
-class Refused(LinkError):
+class Refused(LinkLost):
     """The host is there and nothing listens at the port."""
 
 
@@ -44,7 +44,7 @@ class AuthenticationFailed(LinkError):
     exit_code = 11
 
 
-class ConnectionLost(LinkError):
+class ConnectionLost(LinkLost):
     """The connection broke, or nothing moved on it any more. What was uploaded so far stays, and the next try goes on there."""
 
 

@@ -1,0 +1,22 @@
+"""``edgekit attach``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import edgekit
+from edgekit.cli.options import run_dir_option, session_arguments
+from edgekit.cli.output import json_option
+from edgekit.cli.watch import watch
+
+
+@click.command("attach")
+@session_arguments
+@run_dir_option
+@json_option
+def command(device: str, session: str, run_dir: Path | None) -> None:
+    """Watch the session ID that DEVICE keeps, from its first step on, to its end. Ctrl-C stops the board."""
+    with edgekit.connect(device) as connected:
+        watch(connected.sessions.attach(session, run_dir))

@@ -1,0 +1,34 @@
+"""``edgekit sessions``"""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+import edgekit
+from edgekit.cli.output import json_option, report, size
+
+
+@click.command("sessions")
+@click.argument("device")
+@click.option("--remove", metavar="ID", multiple=True, help="Delete a session that is over; several times for several.")
+@json_option
+def command(device: str, remove: tuple[str, ...]) -> None:
+    """List the trainings that DEVICE keeps, the newest last."""
+    with edgekit.connect(device) as connected:
+        for session in remove:
+            connected.sessions.remove(session)
+        kept = connected.sessions.list()
+
+    def draw(console: Console) -> None:
+        if not kept:
+            console.print(f"{device} keeps no sessions")
+            return
+        table = Table("Id", "State", "Steps", "Checkpoint", "Size", "Why")
+        for k in kept:
+            checkpoint = "none" if k.checkpoint is None else f"step {k.checkpoint}"
+            table.add_row(k.id, k.state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), k.why)
+        console.print(table)
+
+    report([k.model_dump() for k in kept], draw)

@@ -1,0 +1,19 @@
+"""``edgekit stop``"""
+
+from __future__ import annotations
+
+import click
+
+import edgekit
+from edgekit.cli.output import json_option, report
+
+
+@click.command("stop")
+@click.argument("device")
+@click.argument("session", metavar="[ID]", required=False)
+@json_option
+def command(device: str, session: str | None) -> None:
+    """Stop what runs on DEVICE, or the session ID, after the step under way. What was trained is kept; it may be resumed."""
+    with edgekit.connect(device) as connected:
+        connected.sessions.stop(session)
+    report({"stopped": True}, lambda console: console.print(f"{device} was asked to stop; `edgekit sessions {device}` shows it"))
