@@ -41,7 +41,9 @@ static int milliseconds_left(const attaching *a) {
 /* ---- starting a host ---- */
 
 /* A process session of its own, nothing of ours open but the log: it outlives this process and its terminal or channel. */
-static void become_host(const ek_options *options, int log, int nothing) {
+static void become_host(const attaching *a, int log, int nothing) {
+    ek_options options = *a->options;
+    options.home = a->home.text; /* the other one may be relative to where this process was started */
     setsid();
     dup2(nothing, STDIN_FILENO);
     dup2(nothing, STDOUT_FILENO);
@@ -51,7 +53,7 @@ static void become_host(const ek_options *options, int log, int nothing) {
 #ifdef __linux__
     prctl(PR_SET_NAME, "edgekit-host");
 #endif
-    _exit(ek_host(options));
+    _exit(ek_host(&options));
 }
 
 /* False: said why. */
@@ -65,7 +67,7 @@ static bool start_host(attaching *a) {
     a->log_bytes = info.st_size;
     a->child = fork();
     if (a->child == 0)
-        become_host(a->options, log, nothing);
+        become_host(a, log, nothing);
     close(log);
     close(nothing);
     if (a->child < 0)

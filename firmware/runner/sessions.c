@@ -44,6 +44,7 @@ ek_status ek_sessions_start(ek_training *t, const ek_cbor *request, ek_session_r
     }
     if (error->status != EK_NO_SESSION)
         return error->status;
+    ek_kept_path(t->platform, &r->kept.id, ek_kept_checkpoint, &r->checkpoint);
     r->map = request->at;
     r->map_bytes = (size_t)(request->end - request->at);
     return ek_training_start(t, r, started, error);

@@ -15,9 +15,24 @@ import pytest
 from smp.header import OP, Flag, Header, Version
 
 from edgekit.protocol.status import Status
-from tests.runner.make_golden import INFO, LOAD, METRICS, PROFILE, RECORDS, SAVE, SENSORS, START, STATUS, STOP, TRAINING
+from tests.runner.make_golden import (
+    INFO,
+    LOAD,
+    METRICS,
+    PROFILE,
+    RECORDS,
+    REMOVE,
+    RESUME,
+    SAVE,
+    SENSORS,
+    START,
+    STATUS,
+    STOP,
+    TRAINING,
+)
 
-WRITES = {LOAD, START, STOP, SAVE, SENSORS}
+WRITES = {LOAD, START, STOP, SAVE, SENSORS, RESUME, REMOVE}
+ECHO, RESET = 0, 5  # of group 0, both written
 SECONDS = 20.0
 
 
@@ -66,7 +81,7 @@ class Runner:
 
     def ask(self, command: int, group: int = TRAINING, **request: Any) -> dict[str, Any]:
         """The answer; RunnerError where it is an error."""
-        op = OP.WRITE if (group == 0 and command == 0) or (group == TRAINING and command in WRITES) else OP.READ
+        op = OP.WRITE if (group == 0 and command in (ECHO, RESET)) or (group == TRAINING and command in WRITES) else OP.READ
         body, sequence = cbor2.dumps(request), next(self._sequence) % 256
         self.send(bytes(Header(op, Version.V2, Flag(0), len(body), group, sequence, command)) + body)
         header, payload = self.answer()
