@@ -32,6 +32,9 @@ class Feed(Protocol):
     def records(self, since: int, most: int) -> Records:
         """Records from a cursor on, and the session's state."""
 
+    def recorded(self) -> int:
+        """The cursor after its last record."""
+
     def stop(self) -> None:
         """Ask it to stop after the step under way."""
 
@@ -53,6 +56,9 @@ class LiveFeed:
     def records(self, since: int, most: int) -> Records:
         return self._client.records(since, most)
 
+    def recorded(self) -> int:
+        return self._client.status().next
+
     def stop(self) -> None:
         self._client.stop()
 
@@ -71,12 +77,15 @@ class KeptFeed:
     """A session that a board keeps, whoever started it."""
 
     def __init__(self, client: Client, home: str, session: str) -> None:
-        self.id = session
+        self.id: str = session
         self._client = client
         self._checkpoint = f"{home}/sessions/{session}/{CHECKPOINT}"
 
     def records(self, since: int, most: int) -> Records:
         return self._client.records(since, most, self.id)
+
+    def recorded(self) -> int:
+        return find_kept(self._client, self.id).records
 
     def stop(self) -> None:
         self._client.stop(self.id)

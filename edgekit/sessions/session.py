@@ -28,7 +28,7 @@ log = logging.getLogger("edgekit")
 
 RUNS = Path("runs")  #: where runs go that are given no folder
 FINAL = "final.ekc"
-_AT_ONCE = 16  #: records asked for in one message; the board gives fewer where they do not fit
+_AT_ONCE = 128  #: records asked for in one message; the board gives fewer where they do not fit
 _LIVE = 0.02  #: seconds by which a record may be late: often enough for eyes, seldom enough for benchmarks
 _SOON = 0.002  #: … and the end of something that was asked to end
 
@@ -171,9 +171,10 @@ class Session:
         self._complete(None, ended=None)
 
     def catch_up(self) -> None:
-        """Fetch what the board has recorded so far, without waiting for more, and its parameters; then as ``detach``."""
-        while not self._over and self._pull():
-            pass
+        """Fetch what the board has recorded by now, without waiting for more, and its parameters; then as ``detach``."""
+        now_there = self._feed.recorded()
+        while not self._over and (self._cursor < now_there or self._feed.end().state != "running"):
+            self._pull()
         if not self._over:
             with contextlib.suppress(EdgekitError):  # it may have been over, or gone on, a moment later
                 self._feed.fetch_state(self.folder / CHECKPOINT)

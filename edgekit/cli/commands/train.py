@@ -17,7 +17,7 @@ from edgekit.errors import InputError
 @click.command("train")
 @device_options
 @click.option(
-    "--data", metavar="DIR", type=ANY_PATH, help="Folder with inputs.npy and targets.npy; the board gets what it lacks."
+    "--data", metavar="DIR", type=ANY_PATH, help="Folder with inputs.npy and targets.npy; what the board lacks is sent."
 )
 @click.option("--board-data", metavar="DIR", help="Such a folder that lies on the board already, and never leaves it.")
 @click.option("--epochs", default=1, show_default=True, type=click.IntRange(min=1), help="Times through the data.")
@@ -47,11 +47,11 @@ def command(
     """
     from edgekit.sessions import OnBoard
 
-    if (data is None) == (board_data is None):
+    dataset = OnBoard(board_data) if board_data is not None else data
+    if dataset is None or (data is not None and board_data is not None):
         raise InputError("a session has one data set", "give --data DIR, a folder here, or --board-data DIR, one on the board")
     loaded = edgekit.load(program)
     with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected:
-        dataset = data if board_data is None else OnBoard(board_data)
         session = connected.train(loaded, dataset, **options)
         if leave:
             detach(session, device)
