@@ -78,7 +78,7 @@ static void rows_part(void *context, int index, int count) {
     ek_range r = ek_share(p->units, 1, index, count);
     ek_walk w = ek_walk_from(&p->space, r.begin * row);
     for (size_t i = r.begin; i < r.end; i++, ek_walk_on(&p->space, &w, row))
-        memcpy(p->y + i * row, p->x + w.at[0], row * sizeof *p->y);
+        memmove(p->y + i * row, p->x + w.at[0], row * sizeof *p->y);
 }
 
 static void permute(const ek_call *call) {

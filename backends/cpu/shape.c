@@ -15,7 +15,7 @@ static void expand_part(void *context, int index, int count) {
     for (size_t at = r.begin; at < r.end;) {
         size_t n = ek_walk_row(&s, &w, r.end - at);
         if (s.stride[0][s.rank - 1]) {
-            memcpy(y + at, x + w.at[0], n * sizeof *y);
+            memmove(y + at, x + w.at[0], n * sizeof *y);
         } else {
             for (size_t i = 0; i < n; i++) y[at + i] = x[w.at[0]];
         }
@@ -40,7 +40,7 @@ typedef struct {
 EK_INLINE void copy_outer(const copies *c, size_t outer, size_t row) {
     const uint32_t *from = c->from + outer * c->from_outer;
     uint32_t *to = c->to + outer * c->to_outer;
-    for (size_t i = 0; i < c->n; i++) memcpy(to + i * c->to_step, from + i * c->from_step, row * sizeof *to);
+    for (size_t i = 0; i < c->n; i++) memmove(to + i * c->to_step, from + i * c->from_step, row * sizeof *to);
 }
 
 static void copy_part(void *context, int index, int count) {

@@ -4,6 +4,7 @@ under sanitizers."""
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from edgekit.errors import IntegrityError
 from edgekit.graph.op import ShapeError
 from edgekit.graph.value import Type
+from edgekit.program import Storage, format
 from edgekit.program.attributes import fields_of
 from edgekit.protocol.status import Status
-from tests.firmware.samples import SAMPLES, Sample, program_of
+from tests.firmware.samples import SAMPLES, Sample, program_of, seal
 from tests.firmware.tools import verify
 
 #: Window attributes from common to absurd; most absurd ones do not fit and are refused.
@@ -85,3 +87,21 @@ def test_accepted_programs_run_clean(tmp_path: Path, seed: int) -> None:
     verdicts = verify([data for _, data in programs], tmp_path, "--run")
     ran = Counter(name for (name, _), verdict in zip(programs, verdicts, strict=True) if verdict.status is Status.OK)
     assert all(ran[s.op.name] >= 5 for s in SAMPLES), ran
+
+
+def _overlapping(data: bytes, rng: np.random.Generator) -> bytes:
+    """The Program with its arena tensors thrown together, a multiple of 64 bytes apart."""
+    changed = bytearray(data)
+    (tensors,), (arena,) = struct.unpack_from("<I", data, 64), struct.unpack_from("<Q", data, 80)
+    for at in range(format.HEADER.size, format.HEADER.size + tensors * format.TENSOR.size, format.TENSOR.size):
+        (size,) = struct.unpack_from("<Q", data, at + 40)
+        if data[at + 2] == Storage.ARENA:
+            room = (arena - size) // 64
+            struct.pack_into("<Q", changed, at + 32, 64 * int(rng.integers(0, min(room, 2) + 1)))
+    return seal(bytes(changed))
+
+
+def test_tensors_that_overlap_spoil_numbers_only(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    programs = [_overlapping(program_of(s).data, rng) for s in SAMPLES for _ in range(10)]
+    assert {v.status for v in verify(programs, tmp_path, "--run")} == {Status.OK}
