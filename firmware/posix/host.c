@@ -210,24 +210,24 @@ static int begin(host *h, const ek_options *options, ek_path *home) {
     return 0;
 }
 
-int ek_host(const ek_options *options) {
-    host *h = calloc(1, sizeof *h);
-    ek_path home;
-    int code = h ? begin(h, options, &home) : EK_EXIT_FAILED;
+/* 0, or the exit code. */
+static int open_runner(host *h, const ek_options *options, const ek_path *home) {
+    ek_signals_set();
+    int code = ek_runner_open(&h->runner, options, home, poll_host, h);
     if (code)
         return code;
-    ek_signals_set();
-    code = ek_runner_open(&h->runner, options, &home, poll_host, h);
-    h->wake = code ? -1 : ek_signals_wake();
-    if (h->wake < 0)
-        return code ? code : EK_EXIT_FAILED;
+    h->wake = ek_signals_wake();
     h->idle_ns = (uint64_t)options->idle * SECOND_NS;
     for (int i = 0; i < CLIENTS; i++) {
         h->clients[i].link.server = &h->runner.server;
         h->clients[i].link.training = &h->runner.training;
     }
+    return h->wake < 0 ? EK_EXIT_FAILED : 0;
+}
+
+static void run(host *h, const ek_path *home) {
     const ek_board *board = &h->runner.platform.board;
-    ek_log("host %u of %s: edgekit-runner %s, %s, %u threads", board->pid, home.text, board->version, board->isa, board->threads);
+    ek_log("host %u of %s: edgekit-runner %s, %s, %u threads", board->pid, home->text, board->version, board->isa, board->threads);
     live(h);
     ek_log("host %u ends: %s", board->pid,
            ek_asked_to_end() ? "a signal" : h->runner.training.ending ? "reset" : "nobody needs it");
@@ -236,6 +236,16 @@ int ek_host(const ek_options *options) {
     part(h);
     unlink("run/socket");
     ek_runner_close(&h->runner);
+}
+
+int ek_host(const ek_options *options) {
+    host *h = calloc(1, sizeof *h);
+    ek_path home;
+    int code = h ? begin(h, options, &home) : EK_EXIT_FAILED;
+    if (!code)
+        code = open_runner(h, options, &home);
+    if (!code)
+        run(h, &home);
     free(h);
-    return 0;
+    return code;
 }

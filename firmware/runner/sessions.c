@@ -105,18 +105,33 @@ ek_status ek_sessions_resume(void *context, const ek_cbor *request, ek_cbor_writ
 
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+/* How many records a session has, and its state. Its folder is asked only where memory does not know: pulls are frequent. */
+static ek_status find_records(const ek_training *t, const ek_session_id *id, uint64_t *count, ek_session_state *state,
+                              ek_error *error) {
+    ek_kept_request kept;
+    uint64_t bytes;
+    if (is_live(t, id)) {
+        *count = t->session.kept.count;
+        *state = t->session.state;
+        return EK_OK;
+    }
+    if (ek_kept_open(t->platform, id, &kept, error) != EK_OK)
+        return error->status;
+    t->platform->unmap(&kept.file); /* its numbers stay */
+    ek_kept_measure(t->platform, id, &bytes, count);
+    *state = look(t, id, &kept, *count).state;
+    return EK_OK;
+}
+
 ek_status ek_sessions_records(const ek_training *t, const ek_session_id *id, uint64_t since, uint64_t max, ek_cbor_writer *to,
                               ek_error *error) {
     enum { REST = 64, MOST = 128 }; /* bytes of the keys, the cursors and the state; records of an answer */
     ek_record records[MOST];
-    ek_kept_request kept;
-    uint64_t bytes, count = t->session.kept.count;
+    ek_session_state state;
+    uint64_t count;
     size_t got;
-    if (need_home(t, error) != EK_OK || ek_kept_open(t->platform, id, &kept, error) != EK_OK)
+    if (need_home(t, error) != EK_OK || find_records(t, id, &count, &state, error) != EK_OK)
         return error->status;
-    t->platform->unmap(&kept.file); /* its numbers stay */
-    if (!is_live(t, id))
-        ek_kept_measure(t->platform, id, &bytes, &count);
     uint64_t first = smaller(since, count), room = ((uint64_t)(to->end - to->at) - REST) / EK_RECORD_CBOR;
     size_t most = (size_t)smaller(smaller(max, count - first), smaller(room, MOST));
     if (ek_kept_read(t->platform, id, first, records, most, &got, error) != EK_OK)
@@ -128,7 +143,7 @@ ek_status ek_sessions_records(const ek_training *t, const ek_session_id *id, uin
     for (size_t i = 0; i < got; i++)
         ek_record_write(&records[i], first + i, to);
     ek_put_uint(to, "next", first + got);
-    ek_put_text(to, "state", ek_state_name(look(t, id, &kept, count).state));
+    ek_put_text(to, "state", ek_state_name(state));
     return EK_OK;
 }
 
