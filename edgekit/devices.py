@@ -61,7 +61,7 @@ def load_devices() -> dict[str, KnownDevice]:
     return _parse(_read())
 
 
-def add_device(device: KnownDevice) -> None:
+def add(device: KnownDevice) -> None:
     """Add a device, or replace the one of its name.
 
     Raises:
@@ -71,10 +71,10 @@ def add_device(device: KnownDevice) -> None:
     _edit(device.name, device)
 
 
-def remove_device(name: str) -> None:
+def remove(name: str) -> None:
     """Take a device out; one that is not there is no error.
 
-    Raises: as ``add_device`` does.
+    Raises: as ``add`` does.
     """
     _edit(name, None)
 

@@ -25,7 +25,7 @@ def needed(data: bytes) -> tuple[str, ...]:
             return ()
         strings = _place(segments, next(value for tag, value in entries if tag == _STRINGS))
         return tuple(_text(data, strings + value) for tag, value in entries if tag == _NEEDED)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, OverflowError) as error:
         raise IntegrityError(f"a damaged ELF file: {error}") from error
 
 

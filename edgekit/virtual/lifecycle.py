@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from edgekit.devices import KnownDevice, add_device, load_devices, remove_device
+from edgekit import devices
 from edgekit.errors import DeviceError, InputError
 from edgekit.files import storage_errors, write_atomic
 from edgekit.links.deadline import Deadline
@@ -109,7 +109,7 @@ def delete(name: str) -> VirtualBoard:
         board = known(name)
         qemu.kill(board.folder)
         forget(board.known_host, key_pair(host_key(name), name))
-        remove_device(name)
+        devices.remove(name)
         with storage_errors(f"cannot delete {board.folder}"):
             shutil.rmtree(board.folder)
         return board
@@ -117,7 +117,7 @@ def delete(name: str) -> VirtualBoard:
 
 def _check_name(name: str) -> None:
     """Do not take the name of a device that is no virtual board."""
-    device = load_devices().get(name)
+    device = devices.load_devices().get(name)
     if device is not None and device.board != MACHINE:
         raise InputError(f"{name} is the name of another device, {device.address}", "choose another: --name")
 
@@ -197,7 +197,7 @@ def _boot(settings: Settings, kernel: Path, timeout: float, progress: Progress) 
 def _register(board: VirtualBoard) -> None:
     """Make it a device that everything knows."""
     enrol(board.known_host, key_pair(host_key(board.name), board.name))
-    add_device(KnownDevice(name=board.name, address=board.address, identity=str(login_key().absolute()), board=MACHINE))
+    devices.add(devices.KnownDevice(name=board.name, address=board.address, identity=str(login_key().absolute()), board=MACHINE))
 
 
 def _wait_for_ssh(settings: Settings, deadline: Deadline, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import subprocess
 import tempfile
@@ -23,7 +24,10 @@ from edgekit.virtual.errors import VirtualBoardError
 from edgekit.virtual.progress import Progress, Step
 from edgekit.virtual.tools import attempt, run, tool, words
 
+_log = logging.getLogger(__name__)
+
 _INSTALLS = re.compile(r"^Inst (\S+) \((\S+) ", re.MULTILINE)  # what `apt-get --simulate install` says
+_FIELDS = re.compile(r"^(Package|Version|SHA256|Size): (\S+)$", re.MULTILINE)  # of what `apt-cache show` says
 _LIBRARY = re.compile(r"lib|zlib")
 _POLL = 0.2  #: seconds between looks at how much is here
 _OTHER_SOURCES = "where this system's sources have no Debian for arm64, give others: docs/virtual-boards.md"
@@ -126,7 +130,7 @@ class _Apt:
 
     def choose(self, wanted: Wanted) -> list[Package]:
         """Versions and hashes of what the sources have, by name."""
-        updated = attempt((self._get, *self._options, "-q", "update"))
+        updated = attempt((self._get, *self._options, "-q", "--error-on=any", "update"))
         plan = attempt(
             (self._get, *self._options, "--simulate", "--no-install-recommends", "install", wanted.kernel, *wanted.names)
         )
@@ -134,18 +138,21 @@ class _Apt:
             raise VirtualBoardError(
                 f"apt cannot find Debian's arm64 packages for the virtual board: {words(plan)}\n{words(updated)}", _OTHER_SOURCES
             )
+        if updated.returncode != 0:  # of some source, perhaps one that has nothing to do with this
+            _log.warning("not every package source answers: %s", words(updated))
         kernel = re.compile(r"linux-image-\d")
         versions = {
             name: version
             for name, version in _INSTALLS.findall(plan.stdout)
             if name in wanted.names or _LIBRARY.match(name) or kernel.match(name)
         }
-        return [self._describe(name, versions[name]) for name in sorted(versions)]
+        return self._describe(versions)
 
-    def _describe(self, name: str, version: str) -> Package:
-        text = run(f"looking up {name}", (self._cache, *self._options, "show", f"{name}={version}"))
-        fields = dict(re.findall(r"^(Size|SHA256): (\S+)$", text, re.MULTILINE))
-        return Package(name, version, fields["SHA256"], int(fields["Size"]))
+    def _describe(self, versions: dict[str, str]) -> list[Package]:
+        names = [f"{name}={version}" for name, version in sorted(versions.items())]
+        text = run("looking up the packages", (self._cache, *self._options, "show", *names))
+        stanzas = [dict(_FIELDS.findall(stanza)) for stanza in text.split("\n\n") if stanza.strip()]
+        return [Package(s["Package"], s["Version"], s["SHA256"], int(s["Size"])) for s in stanzas]
 
     def download(self, packages: list[Package], folder: Path, progress: Progress) -> None:
         """Bring the packages to ``folder``, each under its hash."""
@@ -204,4 +211,6 @@ Dir::State "{folder}";
 Dir::State::lists "{folder}/lists";
 Dir::State::status "{folder}/status";
 Dir::Cache "{folder}/cache";
+Dir::Cache::pkgcache "pkgcache.bin"; // Docker's images turn it off, and each call reads the lists anew
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 {sources}"""

@@ -99,15 +99,23 @@ def find(name: str) -> VirtualBoard | None:
     """
     folder = board_folder(name)
     record = folder / _RECORD
+    with storage_errors(f"cannot read {record}"):
+        try:
+            settings = Settings(**json.loads(record.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, InputError) as error:
+            again = f"delete it, then `edgekit virtual start --name {name}`"
+            raise IntegrityError(f"{record} is damaged: {error}", again) from error
+    pid = running_pid(folder)
+    return VirtualBoard(settings, folder, pid, None if pid is None else _uptime(folder))
+
+
+def _uptime(folder: Path) -> float | None:
     try:
-        settings = Settings(**json.loads(record.read_bytes()))
-        pid = running_pid(folder)
-        uptime = None if pid is None else max(0.0, time.time() - (folder / PID).stat().st_mtime)
-    except FileNotFoundError:
+        return max(0.0, time.time() - (folder / PID).stat().st_mtime)  # QEMU writes it once, when it starts
+    except FileNotFoundError:  # it ended just now
         return None
-    except (ValueError, TypeError, InputError) as error:
-        raise IntegrityError(f"{record} is damaged: {error}", f"delete it, then `edgekit virtual start --name {name}`") from error
-    return VirtualBoard(settings, folder, pid, uptime)
 
 
 def known(name: str) -> VirtualBoard:
