@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from edgekit.firmware.build import build
 
 from edgekit.devices import load_devices
 from edgekit.errors import DeviceError, InputError
-from edgekit.firmware.build import build
 from edgekit.virtual import Settings, VirtualBoard, delete, start, stop, virtual_boards
 from edgekit.virtual.known_hosts import known_hosts_file
 from edgekit.virtual.qemu import running_pid
