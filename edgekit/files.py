@@ -6,15 +6,30 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import platformdirs
 
 from edgekit.errors import StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def cache_root() -> Path:
+    """What can be made again: ``$EDGEKIT_CACHE``, or the platform's place for it."""
+    return Path(os.environ.get("EDGEKIT_CACHE") or platformdirs.user_cache_path("edgekit"))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock, so that two processes do not make the same thing twice. The file is made, and stays."""
+    with path.open("w") as file:
+        flock(file, LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -35,10 +50,11 @@ def storage_error(what: str, error: OSError) -> StorageError:
     return StorageError(f"{what}: {error.strerror or error}")
 
 
-def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], object], mode: int = 0o666) -> None:
     """Write ``path`` whole or not at all: a temporary file beside it, fsync, rename, fsync of the folder.
 
-    ``data`` is the bytes, or a function that writes them to an open file.
+    ``data`` is the bytes, or a function that writes them to an open file. ``mode`` is the
+    file's, before the umask: 0o600 for secrets.
 
     Raises:
         StorageError: the disk is full, or the folder is not there or not writable. ``path`` is as it was.
@@ -46,6 +62,7 @@ def write_atomic(path: Path, data: bytes | Callable[[BinaryIO], object]) -> None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(f"cannot write {path}"):
         try:
+            temporary.touch(mode)
             with temporary.open("wb") as file:
                 if callable(data):
                     data(file)

@@ -18,13 +18,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fcntl import LOCK_EX, flock
 from importlib.metadata import version as _version
 from pathlib import Path
 
-import platformdirs
-
 from edgekit.errors import EdgekitError, InputError
+from edgekit.files import cache_root, locked
 
 FIRMWARE = Path(__file__).resolve().parent
 CPU = FIRMWARE.parent / "backends" / "cpu"  # beside each other in the repository and in the installed package
@@ -154,7 +152,7 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
     if result.exists():
         return result
     result.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(result.parent / "lock"):
+    with locked(result.parent / "lock"):
         if not result.exists():
             _make(compiler, jobs, keys, to, result, progress or _silent, executor)
     return result
@@ -162,7 +160,7 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
 
 def cache_folder() -> Path:
     """Where built programs and their objects are kept."""
-    return Path(os.environ.get("EDGEKIT_CACHE") or platformdirs.user_cache_path("edgekit")) / "firmware"
+    return cache_root() / "firmware"
 
 
 def _jobs(program: str, target: Target) -> list[Job]:
@@ -266,14 +264,6 @@ def _workers(executor: Executor | None) -> Iterator[Executor]:
         return
     with ThreadPoolExecutor(os.cpu_count() or 1) as own:
         yield own
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a file's lock, so that two processes do not make the same program twice."""
-    with path.open("w") as file:
-        flock(file, LOCK_EX)
-        yield
 
 
 def _silent(done: int, total: int, what: str) -> None:
