@@ -61,6 +61,14 @@ def load_devices() -> dict[str, KnownDevice]:
     return _parse(_read())
 
 
+def find(address: str) -> KnownDevice | None:
+    """The named device that ``address`` means, ``kitchen`` or ``ssh://kitchen``; None where it is none.
+
+    Raises: as ``load_devices`` does.
+    """
+    return load_devices().get(address.removeprefix("ssh://"))
+
+
 def add(device: KnownDevice) -> None:
     """Add a device, or replace the one of its name.
 

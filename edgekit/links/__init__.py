@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from edgekit.board import this_architecture
+from edgekit.devices import find
 from edgekit.errors import InputError
 from edgekit.firmware.build import build
 from edgekit.links.deadline import Deadline, LinkTimeout
@@ -19,7 +20,7 @@ __all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "Moved", "Progress", 
 
 
 def open_link(address: str, *, threads: int | None = None, isa: str | None = None, progress: Progress = silent) -> Link:
-    """Open the link to the board at ``address``, its runner started with the options given.
+    """Open the link to the board at ``address``, or to the device of that name, its runner started with the options given.
 
     ``progress`` is told while files move, where they do.
 
@@ -27,13 +28,15 @@ def open_link(address: str, *, threads: int | None = None, isa: str | None = Non
         InputError: no link has this kind of address.
         LinkError: the board cannot be reached.
     """
+    if "://" not in address and (device := find(address)) is not None:
+        address = f"ssh://{address}" if device.address.startswith("ssh://") else device.address
     scheme, separator, rest = address.partition("://")
     opener = _SCHEMES.get(scheme)
     if opener is None:
         known = ", ".join(repr(name) for name in _SCHEMES)
         raise InputError(
             f"no way to a board at {address!r}: this version of edgekit knows {known}",
-            "use 'local' for this machine, ssh://user@host for a board",
+            "use 'local' for this machine, ssh://user@host for a board; `edgekit devices` lists what can be found",
         )
     if scheme == "local" and separator:
         raise InputError(f"{address!r}: this machine's address is just 'local'")

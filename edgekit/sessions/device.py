@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekit.board import Board, load_board
+from edgekit.devices import find
 from edgekit.errors import DeviceError, EdgekitError, InputError, IntegrityError, LinkError
 from edgekit.links import Link, open_link
 from edgekit.links.progress import Progress, silent
@@ -33,6 +34,7 @@ from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
 PERIODIC = "checkpoint.ekc"
 _SOON = 0.002  #: seconds before the first look whether a short session is over
 _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
+_GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64"}  #: profiles of boards that nobody named
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
 
 
@@ -59,7 +61,7 @@ def connect(
         address: "local" is this machine, "ssh://user@host" a board with a runner (`edgekit flash`).
         threads: of the runner; all cores by default.
         isa: the kernels' instruction set ("avx2", "neon", …); the best one by default.
-        board: id of the profile that says where temperature and clock are read; this machine's by default.
+        board: id of the profile that says where temperature and clock are read; by default the named device's, or a general one.
         progress: told while big files move.
 
     Raises:
@@ -68,7 +70,9 @@ def connect(
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, it must be 1 or more")
-    profile = load_board(board or "local")
+    known = find(address)
+    board = board or (known.board if known else None) or ("local" if address == "local" else None)
+    profile = None if board is None else load_board(board)
 
     def reopen() -> Link:
         return open_link(address, threads=threads, isa=isa, progress=progress)
@@ -91,15 +95,15 @@ class Device:
     whatever other programs ran in between.
     """
 
-    def __init__(self, link: Link, board: Board, reopen: Callable[[], Link] | None = None) -> None:
-        self.board = board
+    def __init__(self, link: Link, board: Board | None = None, reopen: Callable[[], Link] | None = None) -> None:
         self.client = Client(link, reopen)
         self.info: Info = self.client.info()
         if self.info.protocol != PROTOCOL:
             found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
             raise LinkError(found, "`edgekit flash` brings the runner that fits")
         self.client.instance = self.info.instance
-        self.client.sensors(board.sensors.paths)
+        self.board = board or load_board(_GENERAL.get(self.info.architecture, "generic-aarch64"))
+        self.client.sensors(self.board.sensors.paths)
         self.sessions = KeptSessions(self.client, self.info.home, {"board": self._board_facts(), **provenance()})
         self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")
         self._folder = Path(self._scratch.name)

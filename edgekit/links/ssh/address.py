@@ -7,12 +7,13 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import paramiko
 
+from edgekit.devices import find
 from edgekit.errors import InputError
 
 PORT = 22
@@ -48,12 +49,16 @@ class Target:
 
 
 def resolve(address: str, config: Path | None = None) -> Target:
-    """The target of ``ssh://…``, completed from the user's SSH configuration (``~/.ssh/config``).
+    """The target of ``ssh://…``, completed from the named devices and the user's SSH configuration (``~/.ssh/config``).
 
     Raises:
         InputError: the address or the configuration cannot be read, or asks for what edgekit does not do.
     """
-    return _resolve(address, _read(config or ssh_folder() / "config"), 0)
+    device = find(address)
+    target = _resolve(device.address if device else address, _read(config or ssh_folder() / "config"), 0)
+    if device is None or device.identity_file is None:
+        return target
+    return replace(target, address=address, identities=(device.identity_file,), chosen=True, only=True)
 
 
 def ssh_folder() -> Path:
