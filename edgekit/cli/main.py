@@ -21,7 +21,7 @@ INTERRUPTED = 130  #: 128 + SIGINT, as shells count
 TERMINATED = 143  #: 128 + SIGTERM
 
 #: Commands, each in the module of its name, imported when it is asked for.
-_COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor")
+_COMMANDS = ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor", "flash", "trust")
 
 
 class _Commands(click.Group):

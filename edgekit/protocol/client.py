@@ -8,7 +8,7 @@ import cbor2
 from pydantic import ValidationError
 from smp.header import Header
 from smp.message import Request
-from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest
+from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, ResetWriteRequest
 
 from edgekit.errors import DeviceError, LinkError
 from edgekit.links.deadline import Deadline
@@ -37,6 +37,10 @@ class Client:
 
     def parameters(self) -> m.Parameters:
         return self._ask(MCUMgrParametersReadRequest(), m.Parameters)
+
+    def reset(self, force: bool = False) -> None:
+        """End the session host; ``force`` stops the session that runs first, without it that is BUSY."""
+        self._ask(ResetWriteRequest(force=1 if force else None), m.Empty)
 
     def info(self) -> m.Info:
         return self._ask(m.InfoRequest(), m.Info)

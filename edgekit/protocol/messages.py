@@ -113,7 +113,10 @@ class Parameters(Reply):
 
 
 class Info(Reply):
-    """What a runner says of itself and its board. ``memory`` is in bytes."""
+    """What a runner says of itself and its board. ``memory`` and ``disk`` (free in the home folder) are in bytes.
+
+    ``executable`` is its real path, ``instance`` another number at each start.
+    """
 
     version: str
     protocol: int
@@ -124,6 +127,10 @@ class Info(Reply):
     cores: int
     memory: int
     pid: int
+    home: str | None = None
+    executable: str | None = None
+    instance: int | None = None
+    disk: int | None = None
 
 
 class Loaded(Reply):
