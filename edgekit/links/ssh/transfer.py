@@ -13,7 +13,7 @@ from edgekit.links.ssh.sftp import CREATE, WRITE, Code, Kind, Reply, Sftp, strin
 #: Called as a transfer moves on: bytes done (those of earlier tries too), bytes in all.
 Moved = Callable[[int, int], None]
 
-_FLIGHT = 8 << 20  #: bytes of requests that wait for their answer
+_FLIGHT = 4 << 20  #: bytes of requests that wait for their answer; a cut loses no more
 _READ_SIZE = 1 << 16  #: bytes; every version of OpenSSH answers that whole
 _HEADER = 29  #: bytes of a WRITE before its data, with OpenSSH's handle of 4
 
