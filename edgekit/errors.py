@@ -60,6 +60,10 @@ class DeviceError(EdgekitError):
     exit_code = 7
 
 
+class BusyError(DeviceError):
+    """A session runs on the board."""
+
+
 class DivergedError(DeviceError):
     """Training left the numbers: the loss became NaN or infinite."""
 

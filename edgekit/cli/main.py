@@ -25,7 +25,7 @@ _COMMANDS = (
     *("compile", "inspect", "boards"),
     *("train", "evaluate", "predict", "bench"),
     *("sessions", "attach", "resume", "stop", "fetch"),
-    *("virtual", "doctor"),
+    *("flash", "trust", "virtual", "doctor"),
 )
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 from smp.error import MGMT_ERR
 
-from edgekit.errors import DataError, DeviceError, DivergedError, EdgekitError, InputError, IntegrityError, StorageError
+from edgekit.errors import (
+    BusyError,
+    DataError,
+    DeviceError,
+    DivergedError,
+    EdgekitError,
+    InputError,
+    IntegrityError,
+    StorageError,
+)
 from edgekit.protocol.messages import GROUP
 from edgekit.protocol.status import Status
 
@@ -15,7 +24,7 @@ _VERSIONS = "are edgekit and the runner of one version? `edgekit doctor` tells"
 
 _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.BAD_REQUEST: (DeviceError, _VERSIONS),
-    Status.BUSY: (DeviceError, "wait for the session under way, or stop it"),
+    Status.BUSY: (BusyError, "wait for the session under way, or stop it"),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
     Status.NO_SESSION: (DeviceError, "start a session first"),
     Status.BAD_PROGRAM: (IntegrityError, "compile the program again"),
@@ -61,6 +70,6 @@ def response_error(payload: Mapping[str, Any]) -> EdgekitError | None:
     if group == GROUP:
         return device_error(code, why)
     if (group, code) == (0, MGMT_ERR.EBUSY):
-        return DeviceError("the board: a session runs (EBUSY)", "stop it first, or force the reset")
+        return BusyError("the board: a session runs", _FAULTS[Status.BUSY][1])
     name = MGMT_ERR(code).name if code in set(MGMT_ERR) else str(code)
     return DeviceError(f"the board: {why or 'request refused'} (SMP group {group}, {name})", _VERSIONS)

@@ -14,7 +14,7 @@ class Proxy:
     Attributes:
         delay: seconds that each piece waits.
         cut_after: bytes towards the server, over all connections, after which both sides are reset; None: never.
-        silent_after: the same, and from then on nothing is forwarded in any direction, while the connections stay open: half-open.
+        silent_after: the same, and then nothing is forwarded either way while the connections stay open: half-open.
         trickle: seconds between single bytes towards the client: slow-loris.
         deaf: connections are taken and never forwarded.
         sent: bytes forwarded towards the server.

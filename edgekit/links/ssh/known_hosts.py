@@ -75,7 +75,7 @@ def verify(target: Target, key: paramiko.PKey) -> None:
         raise _changed(target, key, plain[0])
     raise UnknownHostKey(
         f"{target.address}: the host key is unknown: {key.get_name()} {fingerprint(key)}",
-        f"if that is the board's fingerprint, enrol it: `edgekit trust {target.address}` (it asks; in scripts: --fingerprint SHA256:…)",
+        f"if that is the board's fingerprint, `edgekit trust {target.address}` enrols it (in scripts, with --fingerprint)",
     )
 
 

@@ -33,17 +33,21 @@ class SshLink:
     Closing ends the connection; the host on the board, and what it trains, goes on.
     """
 
-    def __init__(self, connection: Connection, options: Sequence[str] = (), progress: Progress = silent) -> None:
+    def __init__(
+        self, connection: Connection, options: Sequence[str] = (), progress: Progress = silent, keep: bool = False
+    ) -> None:
         """
         Args:
             connection: to the board; the link closes it.
             options: of the runner, where ``attach`` must start one.
             progress: told while files move.
+            keep: the connection stays open when the link is closed.
         """
         self.connection = connection
         self.name = connection.name
         self.progress = progress
         self._options = list(options)
+        self._keep = keep
         self._stream: Stream | None = None
         self._heard = False
         self._folders: set[str] = set()
@@ -106,7 +110,8 @@ class SshLink:
         self._closed = True
         if self._stream is not None:
             self._stream.close()
-        self.connection.close()
+        if not self._keep:
+            self.connection.close()
 
     def _attached(self, deadline: Deadline) -> Stream:
         self._check_open()

@@ -84,7 +84,7 @@ def _file_keys(path: Path, ask: Ask, tried: list[str]) -> Iterator[_Key]:
 
 
 def _load(path: Path, ask: Ask, tried: list[str]) -> paramiko.PKey | None:
-    """The key, with its certificate (``<path>-cert.pub``) where there is one; None, with a note in ``tried``, where it cannot be used."""
+    """The key, with its certificate (``<path>-cert.pub``) if any; None, with a note in ``tried``, where it cannot be used."""
     try:
         return paramiko.PKey.from_path(str(path))
     except (paramiko.PasswordRequiredException, TypeError):

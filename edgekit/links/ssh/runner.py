@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from edgekit.errors import IntegrityError, LinkError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.connection import Connection, Finished
-from edgekit.links.ssh.errors import NoExec, NoRunner, RemotePermission, WrongArchitecture
+from edgekit.links.ssh.errors import NoExec, NoRunner, RemoteFileError, RemotePermission, WrongArchitecture
 from edgekit.links.ssh.sftp import READ, Kind, string
 
 #: Values of ``e_machine`` in an ELF file, and what ``uname -m`` says on such a processor.
@@ -43,12 +42,12 @@ def digest(connection: Connection, executable: str, path: str, deadline: Deadlin
     """SHA-256 in hexadecimal and size of a file on the board, by the runner's own word.
 
     Raises:
-        LinkError: it cannot be read there.
+        RemoteFileError: it cannot be read there.
     """
     done = run(connection, executable, ["digest", path], deadline)
     fields = done.out.split(None, 2)
     if done.code != 0 or len(fields) != 3 or not fields[1].isdigit():
-        raise LinkError(
+        raise RemoteFileError(
             f"{connection.name}: the runner cannot digest {path}: {done.words}", f"`edgekit flash {connection.name}` renews it"
         )
     return fields[0], int(fields[1])
@@ -69,22 +68,17 @@ def why_not_started(connection: Connection, executable: str, done: Finished, dea
     there = sftp.stat(executable, deadline)
     if there is None:
         return no_runner(connection, executable)
+    if "ermission denied" in done.err:
+        return _no_exec(connection, executable) if there.mode & 0o111 else _permission(connection, executable)
     machine = connection.run("uname -m", deadline).out.strip()
     wanted = _machine_of(connection, executable, deadline)
-    if machine not in wanted:
+    if wanted is not None and machine not in wanted:
         return WrongArchitecture(
-            f"{connection.name}: {executable} is for {wanted[0] if wanted else 'no known processor'}, the board is {machine}",
+            f"{connection.name}: {executable} is for {wanted[0]}, the board is {machine}",
             f"`edgekit flash {connection.name}` brings the right one",
         )
-    if "ermission denied" in done.err and there.mode & 0o111:
-        if connection.run(f"test -x {shlex.quote(executable)}", deadline).code == 0:
-            return _no_exec(connection, executable)
-        return _no_exec(connection, executable) if there.mode & 0o100 else _permission(connection, executable)
-    if "ermission denied" in done.err:
-        return _permission(connection, executable)
-    return LinkError(
-        f"{connection.name}: {executable} does not start: {done.words}", f"`edgekit flash {connection.name}` renews it"
-    )
+    why = f"{connection.name}: {executable} does not start: {done.words}"
+    return LinkError(why, f"`edgekit flash {connection.name}` renews it")
 
 
 def no_runner(connection: Connection, executable: str) -> NoRunner:
@@ -109,8 +103,8 @@ def _permission(connection: Connection, executable: str) -> RemotePermission:
     )
 
 
-def _machine_of(connection: Connection, executable: str, deadline: Deadline) -> tuple[str, ...]:
-    """The names of the processor that an ELF file is for; empty where it is none."""
+def _machine_of(connection: Connection, executable: str, deadline: Deadline) -> tuple[str, ...] | None:
+    """The names of the processor that an ELF file is for; None where it is none."""
     sftp = connection.sftp(deadline)
     handle = sftp.open(executable, READ, deadline)
     head = sftp.ask(
@@ -118,5 +112,5 @@ def _machine_of(connection: Connection, executable: str, deadline: Deadline) -> 
     ).body[4:]
     sftp.close(handle, executable, deadline)
     if head[:4] != b"\x7fELF" or len(head) < 20:
-        return ()
-    return _MACHINES.get(int.from_bytes(head[18:20], "little"), ())
+        return None
+    return _MACHINES.get(int.from_bytes(head[18:20], "little"), ("another processor",))

@@ -1,7 +1,7 @@
 """SFTP version 3 as OpenSSH speaks it, over a channel: one method a request, and requests in flight for whole files.
 
-paramiko's own client knows timeouts but no deadline, downloads at a third of the speed, and has neither ``fsync`` nor ``statvfs``,
-which tells a full disk from other failures.
+paramiko's own client knows no deadline, downloads at a third of the speed, and has neither ``fsync`` nor ``statvfs``, which
+tells a full disk from other failures.
 Format: draft-ietf-secsh-filexfer-02, and OpenSSH's PROTOCOL for its extensions.
 """
 

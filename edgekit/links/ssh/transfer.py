@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.errors import RemoteFileError
@@ -13,9 +13,15 @@ from edgekit.links.ssh.sftp import CREATE, WRITE, Code, Kind, Reply, Sftp, strin
 #: Called as a transfer moves on: bytes done (those of earlier tries too), bytes in all.
 Moved = Callable[[int, int], None]
 
-_FLIGHT = 8 << 20  #: bytes of requests that wait for their answer
+_FLIGHT = 4 << 20  #: bytes of requests that wait for their answer; a cut loses no more
 _READ_SIZE = 1 << 16  #: bytes; every version of OpenSSH answers that whole
 _HEADER = 29  #: bytes of a WRITE before its data, with OpenSSH's handle of 4
+
+
+class Sink(Protocol):
+    """What takes a file's bytes in order."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 def upload(sftp: Sftp, source: BinaryIO, size: int, path: str, deadline: Deadline, moved: Moved) -> int:
@@ -69,9 +75,7 @@ def _settle(sftp: Sftp, reply: Reply, pending: dict[int, int], deadline: Deadlin
     return reply
 
 
-def download(
-    sftp: Sftp, handle: bytes, path: str, size: int, target: BinaryIO, start: int, deadline: Deadline, moved: Moved
-) -> None:
+def download(sftp: Sftp, handle: bytes, path: str, size: int, target: Sink, start: int, deadline: Deadline, moved: Moved) -> None:
     """Append the bytes from ``start`` to ``size`` of an open file on the board to ``target``, in order."""
     prefix = string(handle)
     asked: dict[int, tuple[int, int]] = {}  #: by request: offset and length

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from edgekit.firmware.build import build
+from edgekit.firmware.build import build, cache_folder
 
 from edgekit.links import native_target
 from tests.support.proxy import Proxy
@@ -38,6 +38,7 @@ def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "me"
     make_key(home / ".ssh" / "id_ed25519")
     (tmp_path / "authorized").write_text((home / ".ssh" / "id_ed25519.pub").read_text())
+    monkeypatch.setenv("EDGEKIT_CACHE", str(cache_folder().parent))  # what is built stays where it is
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("EDGEKIT_CONFIG", str(tmp_path / "config"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
