@@ -254,6 +254,20 @@ def test_a_ninth_client_waits_for_a_place(home: Home) -> None:
     assert late.ask(STATUS)["state"] == "idle"
 
 
+@pytest.mark.slow
+def test_a_client_that_is_silent_for_long_gives_its_place_to_another(home: Home) -> None:
+    """As the attach of a link that is half open, of which no end ever comes."""
+    runners = [home.attach() for _ in range(8)]
+    for runner in runners:
+        runner.ask(INFO)
+    time.sleep(61)
+    for runner in runners[1:]:
+        runner.ask(INFO)
+    assert home.attach().ask(STATUS)["state"] == "idle"
+    assert runners[0].process.wait(RUN_SECONDS) == 0
+    assert runners[1].ask(STATUS)["state"] == "idle"
+
+
 # ---- its end ----
 
 

@@ -74,7 +74,7 @@ def test_two_watchers_see_every_record_once(home: Home, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_killed_at_many_points_it_ends_as_if_undisturbed(home: Home, tmp_path: Path, seed: int) -> None:
-    start = training(tmp_path, samples=8000, every=97)
+    start = training(tmp_path, samples=16_000, every=97)
     checkpoint, learned = uninterrupted(home, start)
     rng = random.Random(seed)
     kills, state = 0, "interrupted"
@@ -84,14 +84,14 @@ def test_killed_at_many_points_it_ends_as_if_undisturbed(home: Home, tmp_path: P
             runner.ask(RESUME, session="s1")
         else:
             runner.ask(START, **start)
-        time.sleep(rng.uniform(0, 0.12))
+        time.sleep(rng.uniform(0, 0.06))
         home.kill()
         kills += 1
         runner.close()
         state = session_of(home.attach(), "s1")["state"]
         assert kills < 300
     runner = home.attach()
-    assert kills > 3
+    assert kills > 2
     assert what_was_learned(records_of(runner, "s1")) == learned
     assert (home.folder("s1") / "checkpoint.ekc").read_bytes() == checkpoint
     assert sorted(p.name for p in home.folder("s1").iterdir()) == ["checkpoint.ekc", "records", "request", "result"]
