@@ -1,4 +1,4 @@
-"""Live progress of a training session on stderr: a moving line on a terminal, a line now and then elsewhere."""
+"""Live progress on stderr: a moving line on a terminal; elsewhere a line now and then of a training session."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from edgekit.cli.output import number, size
+from edgekit.links.progress import Moved
 from edgekit.telemetry import Record
 
 _QUIET_SECONDS = 2.0  #: between lines where nothing can move
@@ -44,3 +54,29 @@ class TrainingProgress:
         if not self._console.is_terminal and (now - self._last >= _QUIET_SECONDS or record.step == self._steps):
             self._last = now
             self._console.print(f"step {record.step}/{self._steps}  epoch {record.epoch}  {text}", soft_wrap=True)
+
+
+class TransferProgress:
+    """Show files as they move to and from a board: a bar that comes with the first piece and goes with the last."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+
+    def __call__(self, moved: Moved) -> None:
+        if self._bar is None and moved.done < moved.total:
+            columns = (TextColumn("{task.description}"), BarColumn(20), DownloadColumn(binary_units=True), TransferSpeedColumn())
+            self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal, transient=True)
+            self._task = self._bar.add_task(moved.name, total=moved.total)
+            self._bar.start()
+        if self._bar is not None:
+            self._bar.update(self._task, description=moved.name, completed=moved.done, total=moved.total)
+        if moved.done >= moved.total:
+            self.stop()
+
+    def stop(self) -> None:
+        """The bar goes, where there is one."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import run_dir_option, session_arguments
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import watch
@@ -18,5 +18,5 @@ from edgekit.cli.watch import watch
 @json_option
 def command(device: str, session: str, run_dir: Path | None) -> None:
     """Watch the session ID that DEVICE keeps, from its first step on, to its end. Ctrl-C stops the board."""
-    with edgekit.connect(device) as connected:
+    with open_device(device) as connected:
         watch(connected.sessions.attach(session, run_dir))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import device_options
 from edgekit.cli.output import json_option, number, report, size
 
@@ -31,7 +32,7 @@ def command(
 ) -> None:
     """Time training steps of MODEL.ekp on DEVICE with made-up data."""
     loaded = edgekit.load(program)
-    with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected:
+    with open_device(device, threads=threads, isa=isa, board=board) as connected:
         bench = connected.bench(loaded, steps, profile)
         info = connected.info
     report({"board": info.model_dump(), **asdict(bench)}, lambda console: _draw(console, bench))

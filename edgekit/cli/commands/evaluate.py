@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import checkpoint_option, data_option, device_options
 from edgekit.cli.output import json_option, number, report
 
@@ -22,7 +23,7 @@ def command(
 ) -> None:
     """Loss and accuracy of MODEL.ekp over a data set, on DEVICE ("local": this machine)."""
     loaded = edgekit.load(program)
-    with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected:
+    with open_device(device, threads=threads, isa=isa, board=board) as connected:
         metrics = connected.evaluate(loaded, data, checkpoint=checkpoint)
     line = f"loss {number(metrics.loss, '.4f')}   accuracy {number(metrics.accuracy, '.2%')}   samples {metrics.samples}"
     report(asdict(metrics), lambda console: console.print(line))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import run_dir_option, session_arguments
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import report_session
@@ -18,6 +18,6 @@ from edgekit.cli.watch import report_session
 @json_option
 def command(device: str, session: str, run_dir: Path | None) -> None:
     """Bring home what DEVICE has of the session ID: steps, program, parameters. One that runs goes on."""
-    with edgekit.connect(device) as connected:
+    with open_device(device) as connected:
         fetched = connected.sessions.fetch(session, run_dir)
     report_session(fetched)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import FILE, checkpoint_option, data_option, device_options
 from edgekit.cli.output import json_option, report
 from edgekit.files import write_npy
@@ -30,7 +31,7 @@ def command(
 ) -> None:
     """Outputs of MODEL.ekp for every sample of a data set, computed on DEVICE."""
     loaded = edgekit.load(program)
-    with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected:
+    with open_device(device, threads=threads, isa=isa, board=board) as connected:
         outputs = connected.predict(loaded, data, checkpoint=checkpoint)
     write_npy(out, outputs)
     result = {"out": str(out), "shape": outputs.shape, "dtype": outputs.dtype.name}

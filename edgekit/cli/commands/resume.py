@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import detach_option, run_dir_option, session_arguments
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import detach, watch
@@ -22,7 +22,7 @@ def command(device: str, session: str, run_dir: Path | None, leave: bool) -> Non
 
     It ends with the same parameters, to the bit, as if it had never been interrupted.
     """
-    with edgekit.connect(device) as connected:
+    with open_device(device) as connected:
         resumed = connected.sessions.resume(session, run_dir)
         if leave:
             detach(resumed, device)

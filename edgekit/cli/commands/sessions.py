@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.output import json_option, report, size
 
 
@@ -16,7 +16,7 @@ from edgekit.cli.output import json_option, report, size
 @json_option
 def command(device: str, remove: tuple[str, ...]) -> None:
     """List the trainings that DEVICE keeps, the newest last."""
-    with edgekit.connect(device) as connected:
+    with open_device(device) as connected:
         for session in remove:
             connected.sessions.remove(session)
         kept = connected.sessions.list()

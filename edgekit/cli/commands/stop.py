@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.output import json_option, report
 
 
@@ -14,6 +14,6 @@ from edgekit.cli.output import json_option, report
 @json_option
 def command(device: str, session: str | None) -> None:
     """Stop what runs on DEVICE, or the session ID, after the step under way. What was trained is kept; it may be resumed."""
-    with edgekit.connect(device) as connected:
+    with open_device(device) as connected:
         connected.sessions.stop(session)
     report({"stopped": True}, lambda console: console.print(f"{device} was asked to stop; `edgekit sessions {device}` shows it"))

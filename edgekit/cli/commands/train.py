@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import edgekit
+from edgekit.cli.device import open_device
 from edgekit.cli.options import ANY_PATH, detach_option, device_options, run_dir_option
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import detach, watch
@@ -51,7 +52,7 @@ def command(
     if dataset is None or (data is not None and board_data is not None):
         raise InputError("a session has one data set", "give --data DIR, a folder here, or --board-data DIR, one on the board")
     loaded = edgekit.load(program)
-    with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected:
+    with open_device(device, threads=threads, isa=isa, board=board) as connected:
         session = connected.train(loaded, dataset, **options)
         if leave:
             detach(session, device)
