@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.errors import DataError, DeviceError, DivergedError, InputError, IntegrityError, StorageError
+from edgekit.errors import BusyError, DataError, DeviceError, DivergedError, InputError, IntegrityError, StorageError
 from edgekit.protocol.faults import device_error, response_error
 from edgekit.protocol.status import Status
 
@@ -14,7 +14,8 @@ KINDS = {
     InputError: (Status.WRONG_BOARD,),
     DivergedError: (Status.DIVERGED,),
     StorageError: (Status.NO_SPACE, Status.NOT_FOUND, Status.PERMISSION, Status.IO),
-    DeviceError: (Status.BUSY, Status.NO_PROGRAM, Status.NO_SESSION, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
+    BusyError: (Status.BUSY,),
+    DeviceError: (Status.NO_PROGRAM, Status.NO_SESSION, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
 }
 
 

@@ -10,19 +10,9 @@ import pytest
 from edgekit.firmware.build import build, cache_folder
 
 from edgekit.links import native_target
+from tests.host.home import Home
 from tests.support.proxy import Proxy
 from tests.support.sshd import MISSING, SSHD, Sshd, make_key
-
-#: What stands for the runner where only the link is tested: the words that this version's lacks, by the shell's means.
-STAND_IN = """#!/bin/sh
-word=$1; shift
-case "$word" in
-    attach) exec {runner} serve "$@" ;;
-    digest) [ -r "$1" ] || exit 1; sum=$(sha256sum "$1"); echo "${{sum%% *}}  $(wc -c < "$1")  $1" ;;
-    check) echo "all is well" ;;
-    *) exec {runner} "$word" "$@" ;;
-esac
-"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,6 +57,7 @@ def start(tmp_path: Path, authorized: Path) -> Iterator[Start]:
     yield call
     for server in servers:
         server.stop()
+        Home(server.home, ()).close()
 
 
 @pytest.fixture
@@ -105,8 +96,8 @@ def through(proxy: Proxy) -> str:
 
 @pytest.fixture
 def flashed(board: Sshd) -> Sshd:
-    """A board with the stand-in as its runner."""
-    install(board.home, STAND_IN.format(runner=build("runner", native_target())))
+    """A board with this version's runner."""
+    install(board.home, build("runner", native_target()).read_bytes())
     return board
 
 
@@ -115,12 +106,13 @@ def know(me: Path, server: Sshd) -> None:
         file.write(f"{server.known_name} {server.public_key}\n")
 
 
-def install(home: Path, script: str) -> Path:
-    """Put a script where the runner lies on a board."""
-    digest = hashlib.sha256(script.encode()).hexdigest()
+def install(home: Path, content: str | bytes) -> Path:
+    """Put a program where the runner lies on a board."""
+    data = content.encode() if isinstance(content, str) else content
+    digest = hashlib.sha256(data).hexdigest()
     release = home / "releases" / digest
     release.mkdir(parents=True)
-    (release / "edgekit-runner").write_text(script)
+    (release / "edgekit-runner").write_bytes(data)
     (release / "edgekit-runner").chmod(0o700)
     (home / "current").symlink_to(f"releases/{digest}")
     return release

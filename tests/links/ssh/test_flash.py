@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ from edgekit.errors import BusyError, DeviceError, InputError, IntegrityError, L
 from edgekit.links import Deadline, Moved, native_target
 from edgekit.links.ssh import Connection, SshLink, errors
 from edgekit.links.ssh.sftp import Kind, Sftp
-from edgekit.protocol import Client
+from edgekit.protocol import Client, Info
+from edgekit.sessions import connect
 from edgekit.sessions.flash import Event, Flashed, FlashFailed, Started, execute
 from edgekit.sessions.flash_plan import Plan, Prune, Switch, Upload, plan_flash, plan_rollback
-from tests.links.ssh.conftest import STAND_IN, Start, install, know
+from tests.host.home import Home
+from tests.links.ssh.conftest import Start, know
 from tests.links.ssh.test_link import names, small_disk
+from tests.runner.programs import Classifier, sample_data
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
@@ -29,12 +31,13 @@ SECONDS = 60.0
 
 @pytest.fixture
 def runner(tmp_path: Path, me: Path) -> Callable[[str], Path]:
-    """Runners of different content by a word; each does what the stand-in does."""
+    """Runners of different content by a word: this version's, or a script."""
     del me
 
-    def make(word: str, script: str = STAND_IN.format(runner=build("runner", native_target()))) -> Path:
+    def make(word: str, script: str | None = None) -> Path:
         path = tmp_path / f"runner-{word}"
-        path.write_text(f"{script}# {word}\n")
+        content = build("runner", native_target()).read_bytes() if script is None else script.encode()
+        path.write_bytes(content + f"# {word}\n".encode())
         return path
 
     return make
@@ -92,14 +95,10 @@ def test_a_new_board(board: Sshd, address: str, runner: Make) -> None:
 
 
 def test_the_real_runner_of_this_version(board: Sshd, address: str) -> None:
-    """Up to its own `check`, which this version's runner lacks: switched is nothing then."""
     with Connection(address) as connection:
-        made = plan_flash(connection, Deadline.after(SECONDS))
-    upload = made.steps[0]
-    assert isinstance(upload, Upload)
-    assert upload.local == build("runner", native_target())
-    assert upload.release == release_of(upload.local)
-    del board
+        flashed = execute(connection, plan_flash(connection, Deadline.after(SECONDS)))
+    assert flashed.release == release_of(build("runner", native_target()))
+    assert flashed.info.home == str(board.home)
 
 
 def test_the_last_two_stay(board: Sshd, address: str, runner: Make) -> None:
@@ -142,6 +141,7 @@ def test_a_damaged_release_is_brought_anew(board: Sshd, address: str, runner: Ma
     file = runner("one")
     flash(address, file)
     damaged = board.home / "current" / "edgekit-runner"
+    damaged.unlink()  # it runs
     damaged.write_bytes(file.read_bytes()[:-2] + b"X\n")
     with pytest.raises(IntegrityError, match="SHA-256"):
         flash(address, file)
@@ -180,67 +180,50 @@ def test_a_runner_that_does_not_answer_is_taken_back(board: Sshd, address: str, 
     assert works(address)
 
 
-HOST = '''#!{python}
-"""Stands for a runner whose session host runs: BUSY unless idle, and it notes how it was asked to end."""
-import pathlib, struct, sys
-import cbor2
-home = pathlib.Path(__file__).resolve().parents[2]
-if sys.argv[1] != "attach":
-    print("edgekit-runner stand-in"); sys.exit()
-while head := sys.stdin.buffer.read(8):
-    op, flags, length, group, sequence, command = struct.unpack(">BBHHBB", head)
-    body = cbor2.loads(sys.stdin.buffer.read(length)) if length else {{}}
-    answer = {{"version": "0", "protocol": 1, "architecture": "x86_64", "backend": "cpu", "isa": "plain", "threads": 1,
-               "cores": 1, "memory": 1, "pid": 7, "executable": (home / "host").read_text()}}
-    if (group, command) == (0, 5):
-        busy = (home / "busy").exists() and not body.get("force")
-        answer = {{"err": {{"group": 0, "rc": 10}}}} if busy else {{}}
-        if not busy:
-            (home / "host").write_text(str(home / (home / "current").readlink() / "edgekit-runner"))
-            (home / "asked").open("a").write(str(body.get("force", 0)))
-    data = cbor2.dumps(answer)
-    sys.stdout.buffer.write(struct.pack(">BBHHBB", op + 1, flags, len(data), group, sequence, command) + data)
-    sys.stdout.buffer.flush()
-    if (group, command) == (0, 5) and answer == {{}}:
-        sys.exit()
-'''
+def info(address: str) -> Info:
+    """What the session host says, started where none runs."""
+    with Connection(address) as connection:
+        return Client(SshLink(connection, keep=True)).info()
 
 
-@pytest.fixture
-def hosted(board: Sshd, runner: Make) -> tuple[Path, Path]:
-    """A board whose host of release `old` runs; the files of `old` and `new`."""
-    script = HOST.format(python=sys.executable)
-    old, new = runner("old", script), runner("new", script)
-    release = install(board.home, old.read_text())
-    (board.home / "run").mkdir()
-    (board.home / "run" / "socket").touch()
-    (board.home / "host").write_text(str(release / "edgekit-runner"))
-    return old, new
-
-
-def test_an_idle_host_is_asked_to_end(board: Sshd, address: str, hosted: tuple[Path, Path]) -> None:
-    old, new = hosted
+def test_an_idle_host_is_asked_to_end(board: Sshd, address: str, runner: Make) -> None:
+    old, new = runner("old"), runner("new")
+    flash(address, old)
+    before = info(address)
     flash(address, new)
     assert links(board.home) == (release_of(new), release_of(old))
-    assert set((board.home / "asked").read_text()) == {"0"}
+    after = info(address)
+    assert before.executable == str(board.home / "releases" / release_of(old) / "edgekit-runner")
+    assert after.executable == str(board.home / "releases" / release_of(new) / "edgekit-runner")
+    assert Home(board.home, ()).holder() == after.pid != before.pid
 
 
-def test_a_host_of_the_same_release_is_left_alone(board: Sshd, address: str, hosted: tuple[Path, Path]) -> None:
-    flash(address, hosted[0])
-    assert not (board.home / "asked").exists()
+def test_a_host_of_the_same_release_is_left_alone(board: Sshd, address: str, runner: Make) -> None:
+    del board
+    flash(address, runner("one"))
+    before = info(address)
+    flash(address, runner("one"))
+    assert info(address).instance == before.instance
 
 
-def test_a_session_that_runs_is_not_ended(board: Sshd, address: str, hosted: tuple[Path, Path]) -> None:
-    old, new = hosted
-    (board.home / "busy").touch()
+def test_a_session_that_runs_is_not_ended(
+    board: Sshd, address: str, runner: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    old, new = runner("old"), runner("new")
+    flash(address, old)
+    inputs, targets = sample_data(8)
+    with connect(address, threads=1) as device:
+        session = device.train(Classifier().program(), {"inputs": inputs, "targets": targets}, epochs=1 << 30)
+        session.detach()
     with pytest.raises(BusyError, match="a session runs") as caught:
         flash(address, new)
     assert "--force" in caught.value.hint
     assert links(board.home) == (release_of(old), None)
-    assert not (board.home / "asked").exists()
     flash(address, new, force=True)
-    assert links(board.home)[0] == release_of(new)
-    assert "1" in (board.home / "asked").read_text()
+    assert links(board.home) == (release_of(new), release_of(old))
+    with connect(address) as device:
+        assert [(s.id, s.state) for s in device.sessions.list()] == [(session.id, "stopped")]
 
 
 def test_a_noexec_disk(board: Sshd, address: str, runner: Make) -> None:
@@ -274,7 +257,9 @@ def test_a_board_that_edgekit_has_no_runner_for(board: Sshd, address: str, monke
 
 
 def test_an_upload_goes_on_where_it_was_cut(board: Sshd, proxy: Proxy, through: str, runner: Make) -> None:
-    file = runner("big", STAND_IN.format(runner=build("runner", native_target())) + "exit\n" + "#" * (9 << 20))
+    file = runner("big")
+    with file.open("ab") as more:
+        more.write(bytes(9 << 20))
 
     def cut(event: Event) -> None:
         if isinstance(event, Moved) and event.done > 1 << 20:

@@ -375,5 +375,5 @@ def test_no_secret_is_in_a_process_list(flashed: Sshd, me: Path, address: str) -
     Client(link).info()
     lines = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
     link.close()
-    assert "runner serve" in lines
+    assert "edgekit-runner attach" in lines
     assert secret not in lines
