@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.errors import DataError, DeviceError, DivergedError, InputError, IntegrityError, StorageError
+from edgekit.errors import BusyError, DataError, DeviceError, DivergedError, InputError, IntegrityError, StorageError
 from edgekit.protocol.faults import device_error, response_error
 from edgekit.protocol.status import Status
 
@@ -14,7 +14,8 @@ KINDS = {
     InputError: (Status.WRONG_BOARD,),
     DivergedError: (Status.DIVERGED,),
     StorageError: (Status.NO_SPACE, Status.NOT_FOUND, Status.PERMISSION, Status.IO),
-    DeviceError: (Status.BUSY, Status.NO_PROGRAM, Status.NO_SESSION, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
+    BusyError: (Status.BUSY,),
+    DeviceError: (Status.NO_PROGRAM, Status.NO_SESSION, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
 }
 
 
@@ -28,6 +29,11 @@ def test_the_kind_follows_the_status(kind: type[Exception], status: Status) -> N
 
 def test_every_status_is_covered() -> None:
     assert {s for group in KINDS.values() for s in group} | {Status.OK, Status.UNKNOWN} == set(Status)
+
+
+def test_the_message_layers_own_busy() -> None:
+    assert type(response_error({"err": {"group": 0, "rc": 10}})) is BusyError
+    assert type(response_error({"err": {"group": 0, "rc": 8}})) is DeviceError
 
 
 def test_a_success_is_no_error() -> None:
