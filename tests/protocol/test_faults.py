@@ -31,6 +31,11 @@ def test_every_status_is_covered() -> None:
     assert {s for group in KINDS.values() for s in group} | {Status.OK, Status.UNKNOWN} == set(Status)
 
 
+def test_the_message_layers_own_busy() -> None:
+    assert type(response_error({"err": {"group": 0, "rc": 10}})) is BusyError
+    assert type(response_error({"err": {"group": 0, "rc": 8}})) is DeviceError
+
+
 def test_a_success_is_no_error() -> None:
     assert response_error({}) is None
     assert response_error({"state": "failed", "rc": 23}) is None
