@@ -12,7 +12,6 @@ from edgekit.firmware.build import build
 from edgekit.cli.main import run
 from edgekit.links import native_target
 from tests.cli.conftest import document
-from tests.links.ssh.conftest import STAND_IN
 from tests.support.sshd import Sshd
 
 Run = Callable[..., tuple[int, str, str]]
@@ -31,8 +30,7 @@ def edgekit(capsys: pytest.CaptureFixture[str]) -> Run:
 def test_from_a_stranger_to_a_flashed_board(edgekit: Run, stranger: Sshd, me: Path, tmp_path: Path) -> None:
     del me
     url = f"ssh://127.0.0.1:{stranger.port}"
-    file = tmp_path / "runner"
-    file.write_text(STAND_IN.format(runner=build("runner", native_target())))
+    file = build("runner", native_target())
     release = hashlib.sha256(file.read_bytes()).hexdigest()
 
     code, out, _ = edgekit("flash", url, "--runner", str(file), "--json")
