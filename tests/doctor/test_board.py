@@ -16,12 +16,12 @@ from edgekit.links.ssh import Connection
 from edgekit.sessions import connect
 from edgekit.sessions.flash import execute
 from edgekit.sessions.flash_plan import plan_flash
-from tests.cli.conftest import Run, document
+from tests.cli.conftest import Run, document, edgekit
 from tests.links.ssh.conftest import Start, address, authorized, board, know, me, start, stranger
 from tests.runner.programs import Classifier, sample_data
 from tests.support.sshd import MISSING, SSHD, Sshd, free_port, make_key
 
-__all__ = ["address", "authorized", "board", "me", "start", "stranger"]
+__all__ = ["address", "authorized", "board", "edgekit", "me", "start", "stranger"]
 needs_sshd = pytest.mark.skipif(SSHD is None, reason=MISSING)
 
 
@@ -140,7 +140,7 @@ def test_a_wrong_clock_is_told_with_what_follows(start: Start, me: Path, tmp_pat
     programs.mkdir()
     (programs / "date").write_text("#!/bin/sh\necho 86400\n")
     (programs / "date").chmod(0o755)
-    server = start("late", f"SetEnv EDGEKIT_HOME={tmp_path / 'late-home'} PATH={programs}:/usr/bin:/bin")
+    server = start("late", f'ForceCommand PATH={programs}:$PATH; export PATH; eval "$SSH_ORIGINAL_COMMAND"')
     know(me, server)
     clock = look(f"ssh://127.0.0.1:{server.port}")["clock"]
     assert clock.outcome == "failed"
