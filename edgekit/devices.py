@@ -69,6 +69,16 @@ def find(address: str) -> KnownDevice | None:
     return load_devices().get(address.removeprefix("ssh://"))
 
 
+def full_address(address: str) -> str:
+    """The address that ``address`` means: a bare name of a device becomes ``ssh://NAME``, or the address of its other link.
+
+    Raises: as ``load_devices`` does.
+    """
+    if "://" in address or (device := find(address)) is None:
+        return address
+    return f"ssh://{address}" if device.address.startswith("ssh://") else device.address
+
+
 def add(device: KnownDevice) -> None:
     """Add a device, or replace the one of its name.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from edgekit.board import this_architecture
-from edgekit.devices import find
+from edgekit.devices import full_address
 from edgekit.errors import InputError
 from edgekit.firmware.build import build
 from edgekit.links.deadline import Deadline, LinkTimeout
@@ -16,7 +16,7 @@ from edgekit.links.link import Link
 from edgekit.links.local import LocalLink
 from edgekit.links.progress import Moved, Progress, silent
 
-__all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "Moved", "Progress", "native_target", "open_link"]
+__all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "Moved", "Progress", "native_target", "open_link", "split_address"]
 
 
 def open_link(address: str, *, threads: int | None = None, isa: str | None = None, progress: Progress = silent) -> Link:
@@ -28,11 +28,18 @@ def open_link(address: str, *, threads: int | None = None, isa: str | None = Non
         InputError: no link has this kind of address.
         LinkError: the board cannot be reached.
     """
-    if "://" not in address and (device := find(address)) is not None:
-        address = f"ssh://{address}" if device.address.startswith("ssh://") else device.address
+    scheme, rest = split_address(full_address(address))
+    return _SCHEMES[scheme](rest, [*_option("--threads", threads), *_option("--isa", isa)], progress)
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """The kind of an address (a key of _SCHEMES), and what follows ``://``.
+
+    Raises:
+        InputError: no link has this kind of address.
+    """
     scheme, separator, rest = address.partition("://")
-    opener = _SCHEMES.get(scheme)
-    if opener is None:
+    if scheme not in _SCHEMES:
         known = ", ".join(repr(name) for name in _SCHEMES)
         raise InputError(
             f"no way to a board at {address!r}: this version of edgekit knows {known}",
@@ -40,7 +47,7 @@ def open_link(address: str, *, threads: int | None = None, isa: str | None = Non
         )
     if scheme == "local" and separator:
         raise InputError(f"{address!r}: this machine's address is just 'local'")
-    return opener(rest, [*_option("--threads", threads), *_option("--isa", isa)], progress)
+    return scheme, rest
 
 
 def native_target() -> str:

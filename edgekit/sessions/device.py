@@ -34,7 +34,7 @@ from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
 PERIODIC = "checkpoint.ekc"
 _SOON = 0.002  #: seconds before the first look whether a short session is over
 _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
-_GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64"}  #: profiles of boards that nobody named
+GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64"}  #: profiles of boards that nobody named
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
 
 
@@ -102,7 +102,7 @@ class Device:
             found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
             raise LinkError(found, "`edgekit flash` brings the runner that fits")
         self.client.instance = self.info.instance
-        self.board = board or load_board(_GENERAL.get(self.info.architecture, "generic-aarch64"))
+        self.board = board or load_board(GENERAL.get(self.info.architecture, "generic-aarch64"))
         self.client.sensors(self.board.sensors.paths)
         self.sessions = KeptSessions(self.client, self.info.home, {"board": self._board_facts(), **provenance()})
         self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")

@@ -52,13 +52,18 @@ def connect(target: Target, ask: Ask, deadline: Deadline) -> Connected:
     """
     connected = greet(target, ask, deadline)
     try:
-        known_hosts.verify(target, connected.transport.get_remote_server_key())
-        log_in(connected.transport, target, ask, deadline)
-        connected.transport.set_keepalive(KEEP_ALIVE)
+        admit(connected, ask, deadline)
     except BaseException:
         connected.close()
         raise
     return connected
+
+
+def admit(connected: Connected, ask: Ask, deadline: Deadline) -> None:
+    """Verify the host key and log in."""
+    known_hosts.verify(connected.target, connected.transport.get_remote_server_key())
+    log_in(connected.transport, connected.target, ask, deadline)
+    connected.transport.set_keepalive(KEEP_ALIVE)
 
 
 def greet(target: Target, ask: Ask, deadline: Deadline) -> Connected:

@@ -38,16 +38,19 @@ class Finished:
 class Connection:
     """An open connection; use it in a ``with`` statement. Every method raises LinkError."""
 
-    def __init__(self, address: str | Target, deadline: Deadline | None = None, asking: Ask = ask) -> None:
-        """Connect.
+    def __init__(self, address: str | Target | Connected, deadline: Deadline | None = None, asking: Ask = ask) -> None:
+        """Connect, or take over what is logged in already.
 
         Raises:
             InputError: the address or the SSH configuration cannot be read.
             LinkError: one class a fault (edgekit.links.ssh.errors).
         """
-        self.target = address if isinstance(address, Target) else resolve(address)
+        if not isinstance(address, Connected):
+            target = address if isinstance(address, Target) else resolve(address)
+            address = connect(target, asking, deadline or Deadline.after(CONNECT_SECONDS))
+        self._connected = address
+        self.target = address.target
         self.name = self.target.address
-        self._connected: Connected = connect(self.target, asking, deadline or Deadline.after(CONNECT_SECONDS))
         self._sftp: Sftp | None = None
         self._home: str | None = None
 

@@ -1,4 +1,4 @@
-"""Checks that this machine can compile and train: each gives a result, and one that crashes gives a result too."""
+"""Checks that this machine can compile and train."""
 
 from __future__ import annotations
 
@@ -8,58 +8,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
-from edgekit.errors import DeviceError, EdgekitError, InputError
-
-Outcome = Literal["ok", "failed", "skipped"]
+from edgekit.doctor.check import Check
+from edgekit.errors import DeviceError, InputError
 
 _PYTHON = (3, 11)
 _ROOM = 1 << 30  #: bytes that a run and the build cache should find
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check's result. ``cause`` and ``next`` are empty where all is well."""
-
-    name: str
-    outcome: Outcome
-    detail: str = ""
-    cause: str = ""
-    next: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check returns what it found or raises; it is skipped where one that it ``needs`` did not go well."""
-
-    name: str
-    run: Callable[[], str]
-    needs: tuple[str, ...] = ()
-
-
-def examine(checks: tuple[Check, ...] | None = None) -> Iterator[Finding]:
-    """Run the checks, one result after the other."""
-    outcomes: dict[str, Outcome] = {}
-    for check in CHECKS if checks is None else checks:
-        missing = [name for name in check.needs if outcomes.get(name) != "ok"]
-        finding = Finding(check.name, "skipped", cause=f"needs {', '.join(missing)}") if missing else _examine(check)
-        outcomes[check.name] = finding.outcome
-        yield finding
-
-
-def _examine(check: Check) -> Finding:
-    try:
-        return Finding(check.name, "ok", check.run())
-    except EdgekitError as error:
-        return Finding(check.name, "failed", cause=error.message, next=error.hint)
-    except Exception as error:  # a check that crashes is a result
-        cause = f"the check itself failed: {type(error).__name__}: {error}"
-        return Finding(check.name, "failed", cause=cause, next="report this, with the output of `edgekit doctor --json`")
 
 
 def _python() -> str:
@@ -121,25 +77,11 @@ def _isa() -> str:
 
 
 def _training() -> str:
-    import numpy as np
-    import torch
-
-    from edgekit.compilation import compile
+    from edgekit.doctor.trial import train_a_little
     from edgekit.sessions import connect
-    from edgekit.training.optimizers import SGD
 
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4)).eval()
-    inputs = torch.randn(32, 8)
-    targets = torch.arange(32) % 4
-    program = compile(model, (inputs[:8], targets[:8]), loss="cross_entropy", board="local", update="full", optimizer=SGD(lr=0.1))
-    with tempfile.TemporaryDirectory() as folder, connect("local") as device:
-        data = {"inputs": inputs.numpy(), "targets": targets.numpy()}
-        losses = [r.loss for r in device.train(program, data, epochs=20, run_dir=Path(folder) / "run")]
-    first, last = float(np.mean(losses[:4])), float(np.mean(losses[-4:]))
-    if not last < first:
-        raise DeviceError(f"the loss of a small network went from {first:.3f} to {last:.3f}", "run `make test`, and report this")
-    return f"loss {first:.3f} → {last:.3f}"
+    with connect("local") as device:
+        return train_a_little(device, "local")
 
 
 def _sensors() -> str:
