@@ -102,7 +102,7 @@ def test_boards_lists_all(edgekit: Run) -> None:
 def test_help_names_every_command(edgekit: Run) -> None:
     code, out, _ = edgekit("--help")
     assert code == 0
-    for name in ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor"):
+    for name in ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor", "flash", "trust"):
         assert name in out
         assert edgekit(name, "--help")[0] == 0
 
@@ -111,7 +111,7 @@ def test_help_names_every_command(edgekit: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("train", "ssh://pi@kitchen", "model.ekp", "--data", "data"), 2, "edgekit knows 'local'"),
+        (("train", "serial:///dev/ttyACM0", "model.ekp", "--data", "data"), 2, "edgekit knows 'local'"),
         (("train", "local", "none.ekp", "--data", "data"), 9, "none.ekp"),
         (("train", "local", "data/inputs.npy", "--data", "data"), 5, "inputs.npy"),
         (("train", "local", "model.ekp", "--data", "none"), 4, "no folder none"),
