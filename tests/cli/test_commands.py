@@ -102,7 +102,7 @@ def test_boards_lists_all(edgekit: Run) -> None:
 def test_help_names_every_command(edgekit: Run) -> None:
     code, out, _ = edgekit("--help")
     assert code == 0
-    for name in ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor"):
+    for name in ("compile", "inspect", "train", "evaluate", "predict", "bench", "boards", "doctor", "flash", "trust"):
         assert name in out
         assert edgekit(name, "--help")[0] == 0
 

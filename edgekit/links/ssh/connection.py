@@ -12,7 +12,7 @@ from edgekit.errors import LinkError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.address import Target, resolve
 from edgekit.links.ssh.connect import WINDOW, Connected, connect
-from edgekit.links.ssh.errors import NoSftp
+from edgekit.links.ssh.errors import ConnectionLost, NoSftp
 from edgekit.links.ssh.secrets import Ask, ask
 from edgekit.links.ssh.sftp import Sftp
 from edgekit.links.ssh.stream import STALL, Stream, lost
@@ -117,10 +117,9 @@ class Connection:
                 self._sftp = Sftp(Stream(self.name, channel, self._connected.socket, STALL), deadline)
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise self._without_sftp(error, deadline) from error
-            except LinkError as error:
-                if self.alive and deadline.remaining() > 0 and channel.closed:
-                    raise self._without_sftp(error, deadline) from error
-                raise
+            except ConnectionLost as error:
+                self._open(deadline).close()  # raises where it is the connection that is lost, not the SFTP server that ended
+                raise self._without_sftp(error, deadline) from error
         return self._sftp
 
     def close(self) -> None:
