@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -152,6 +153,8 @@ def test_a_full_disk_at_every_phase(bare: Remote, disk: SmallDisk) -> None:
 
 def test_a_full_disk_when_the_host_starts(bare: Remote, disk: SmallDisk) -> None:
     """Neither a lock nor a log can be made."""
+    bare.home.kill()
+    shutil.rmtree(disk.path / "run")
     fillers = []
     with contextlib.suppress(OSError):
         while True:  # no inode is left
@@ -174,6 +177,7 @@ def remount(path: Path, word: str) -> None:
 
 
 def test_a_read_only_home_without_a_host(bare: Remote, disk: SmallDisk) -> None:
+    bare.home.kill()
     remount(disk.path, "ro")
     with within(10), pytest.raises(StorageError, match="Read-only file system") as caught:
         bare.connect()
@@ -199,7 +203,6 @@ def test_a_home_that_becomes_read_only_under_a_host(bare: Remote, disk: SmallDis
         session = train(device)
         session.result()
         check(session)
-
 
 
 @contextlib.contextmanager
