@@ -136,7 +136,7 @@ class Client:
 
     def _ask(self, request: Request, reply: type[R], seconds: float = SECONDS) -> R:
         payload = self._again(lambda: self._exchange(request, Deadline.after(seconds)))
-        error = response_error(payload)
+        error = response_error(payload, self.link.name)
         if error is not None:
             raise error
         try:

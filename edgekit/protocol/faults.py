@@ -24,7 +24,10 @@ _VERSIONS = "are edgekit and the runner of one version? `edgekit doctor` tells"
 
 _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.BAD_REQUEST: (DeviceError, _VERSIONS),
-    Status.BUSY: (BusyError, "wait for the session under way, or stop it"),
+    Status.BUSY: (
+        BusyError,
+        "`edgekit sessions {device}` shows it, `edgekit attach {device} ID` watches it, `edgekit stop {device}` stops it",
+    ),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
     Status.NO_SESSION: (DeviceError, "start a session first"),
     Status.BAD_PROGRAM: (IntegrityError, "compile the program again"),
@@ -46,8 +49,8 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
 }
 
 
-def device_error(code: int, why: str) -> EdgekitError:
-    """The error for a status number of the training group; ``why`` is the runner's own text."""
+def device_error(code: int, why: str, device: str = "DEVICE") -> EdgekitError:
+    """The error for a status number of the training group; ``why`` is the runner's own text, ``device`` its address."""
     try:
         status = Status(code)
     except ValueError:
@@ -55,11 +58,11 @@ def device_error(code: int, why: str) -> EdgekitError:
             f"the board: {why or 'no reason given'} (status {code}, unknown here)", "update edgekit on this machine"
         )
     kind, hint = _FAULTS.get(status, (DeviceError, ""))
-    return kind(f"the board: {why or status.name} ({status.name})", hint)
+    return kind(f"the board: {why or status.name} ({status.name})", hint.replace("{device}", device))
 
 
-def response_error(payload: Mapping[str, Any]) -> EdgekitError | None:
-    """The error that a response carries (SMP version 2: an ``err`` map); None where it is a success."""
+def response_error(payload: Mapping[str, Any], device: str = "DEVICE") -> EdgekitError | None:
+    """The error that a response carries (SMP version 2: an ``err`` map); None where it is a success. ``device``: the address."""
     error = payload.get("err")
     if error is None:
         return None
@@ -68,8 +71,8 @@ def response_error(payload: Mapping[str, Any]) -> EdgekitError | None:
         return DeviceError(f"the board answers with an error that cannot be read: {error!r}", _VERSIONS)
     why = str(payload.get("why", ""))
     if group == GROUP:
-        return device_error(code, why)
+        return device_error(code, why, device)
     if (group, code) == (0, MGMT_ERR.EBUSY):
-        return BusyError("the board: a session runs", _FAULTS[Status.BUSY][1])
+        return device_error(Status.BUSY, "a session runs", device)
     name = MGMT_ERR(code).name if code in set(MGMT_ERR) else str(code)
     return DeviceError(f"the board: {why or 'request refused'} (SMP group {group}, {name})", _VERSIONS)

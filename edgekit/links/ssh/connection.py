@@ -62,7 +62,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        return bool(self._connected.transport.is_active())
+        return bool(self._connected.transport.is_active()) and not self._connected.socket.ended
 
     def home(self, deadline: Deadline) -> str:
         """The home folder's absolute path (docs/session-host.md)."""

@@ -15,7 +15,7 @@ from edgekit.links.progress import Moved, Progress, silent
 from edgekit.links.ssh import runner, store
 from edgekit.links.ssh.connection import Connection, Finished
 from edgekit.links.ssh.errors import ConnectionLost
-from edgekit.links.ssh.sftp import READ
+from edgekit.links.ssh.sftp import READ, file_error
 from edgekit.links.ssh.stream import Stream, lost
 from edgekit.links.ssh.transfer import download
 
@@ -130,6 +130,8 @@ class SshLink:
             return error
         done = Finished(stream.channel.exit_status, "", _words(stream))
         if done.code in _EXITS:
+            if (fault := file_error(f"{self.name}: no session host could be started", done.words)) is not None:
+                return fault
             what, hint = _EXITS[done.code]
             return LinkError(f"{self.name}: {what}: {done.words}", hint)
         if not self._heard and done.code != 0:

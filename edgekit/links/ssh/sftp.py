@@ -304,6 +304,7 @@ class Sftp:
         return kind, body
 
 
+_ROOM = "free some space on the board, or set EDGEKIT_HOME there to a folder of another disk"
 _ELSEWHERE = "or set EDGEKIT_HOME on the board to a folder that it may write to"
 
 
@@ -311,8 +312,20 @@ def disk_full(what: str, free: int) -> RemoteDiskFull:
     """The error of a full disk, with what is left."""
     return RemoteDiskFull(
         f"{what}: the board's disk is full ({free / 2**20:.1f} MiB left)",
-        "free some space on the board, or set EDGEKIT_HOME there to a folder of another disk",
+        _ROOM,
     )
+
+
+def file_error(what: str, words: str) -> RemoteFileError | None:
+    """The error of a home folder that a program on the board found full or closed, by the kernel's words; None: neither."""
+    last = words.splitlines()[-1] if words else ""
+    if "No space left on device" in words:
+        return RemoteDiskFull(f"{what}: {last}", _ROOM)
+    if "Read-only file system" in words:
+        return RemoteReadOnly(f"{what}: {last}", _ELSEWHERE)
+    if "Permission denied" in words:
+        return RemotePermission(f"{what}: {last}", f"log in as the user it belongs to; {_ELSEWHERE}")
+    return None
 
 
 def string(value: str | bytes) -> bytes:

@@ -26,12 +26,16 @@ class Socket:
 
     paramiko retries a write to a full TCP buffer for ever; here it ends at ``end`` on the monotonic clock. It reads a packet in
     two small pieces; here they come out of one large read.
+
+    Attributes:
+        ended: the peer hung up, or the connection broke. paramiko's own word for that comes a moment after the channels' end.
     """
 
     def __init__(self, raw: Raw) -> None:
         self._raw = raw
         self._buffer = memoryview(b"")
         self.end = float("inf")
+        self.ended = False
         self._closed = False  #: paramiko looks at it
 
     def send(self, data: bytes) -> int:
@@ -42,18 +46,32 @@ class Socket:
                 self.close()
                 raise ConnectionAbortedError("the board takes no more data") from None
             raise
+        except OSError:
+            self.ended = True
+            raise
 
     def recv(self, size: int) -> bytes:
         if not self._buffer:
-            self._buffer = memoryview(self._raw.recv(max(size, _BUFFER)))
+            self._buffer = self._more(max(size, _BUFFER))
         part, self._buffer = self._buffer[:size], self._buffer[size:]
         return bytes(part)
+
+    def _more(self, size: int) -> memoryview:
+        try:
+            data = self._raw.recv(size)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.ended = True
+            raise
+        self.ended |= not data
+        return memoryview(data)
 
     def settimeout(self, seconds: float | None) -> None:
         self._raw.settimeout(seconds)
 
     def close(self) -> None:
-        self._closed = True
+        self._closed = self.ended = True
         with contextlib.suppress(OSError, EOFError):
             self._raw.close()
 

@@ -1,0 +1,131 @@
+"""The link cut at every message, at every operation on files, and in the middle of bytes: every session ends as if undisturbed."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edgekit.errors import LinkLost
+from edgekit.links.ssh import Connection
+from edgekit.links.ssh.stream import Stream
+from edgekit.protocol import client
+from edgekit.sessions import session as sessions
+from tests.remote.conftest import Remote
+from tests.remote.training import check, train, undisturbed
+from tests.support.proxy import Proxy
+
+WORST = 20.0  #: seconds for a session that is cut once
+
+
+@pytest.fixture(autouse=True)
+def many_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records come in several messages, and a lost link is opened again soon."""
+    undisturbed()
+    monkeypatch.setattr(sessions, "_AT_ONCE", 32)
+    monkeypatch.setattr(client, "_PAUSE", 0.02)
+
+
+class Cutter:
+    """Cuts the link at the ``at``-th thing that is sent: before it, or after it and before its answer is read."""
+
+    def __init__(self, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.proxy = proxy
+        self.at = self.count = 0
+        self.late = False
+        self._lock = threading.Lock()
+        monkeypatch.setattr(Stream, "send", self._around(Stream.send))
+        monkeypatch.setattr(Connection, "start", self._around(Connection.start))  # a command: the runner's, or `digest`
+
+    def _around(self, do: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with self._lock:
+                self.count += 1
+                now = self.count == self.at
+            if now and not self.late:
+                self.proxy.cut()
+            result = do(*arguments)
+            if now and self.late:
+                time.sleep(0.01)  # the board has done it by then
+                self.proxy.cut()
+            return result
+
+        return call
+
+    def arm(self, at: int, late: bool) -> None:
+        self.at, self.late, self.count = at, late, 0
+
+
+def complete(remote: Remote) -> None:
+    """One whole session, which nobody helps."""
+    begin = time.monotonic()
+    with remote.connect() as device:
+        before = {s.id for s in device.sessions.list()}
+        session = train(device)
+        session.result()
+        check(session)
+        assert {s.id for s in device.sessions.list()} - before == {session.id}, "it was started once"
+    assert time.monotonic() - begin < WORST
+
+
+def sweep(remote: Remote, cutter: Cutter, points: Callable[[int], Any], late: bool) -> int:
+    """Cut at each of the points in turn, until nothing is left to be cut; how many there are."""
+    for at in itertools.count(1):
+        if not points(at):
+            continue
+        remote.forget_uploads()
+        cutter.arm(at, late)
+        complete(remote)
+        if cutter.count < at:
+            return at
+    raise AssertionError
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [False, True], ids=["request lost", "answer lost"])
+def test_cut_at_everything_that_is_sent(remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    assert sweep(remote, Cutter(remote.proxy, monkeypatch), lambda _: True, late) > 40
+
+
+def test_cut_now_and_then(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(remote, Cutter(remote.proxy, monkeypatch), lambda at: at % 29 == 3, True)
+
+
+def bytes_of_a_session(remote: Remote) -> int:
+    before = remote.proxy.sent
+    complete(remote)
+    return remote.proxy.sent - before
+
+
+@pytest.mark.slow
+def test_cut_in_the_middle_of_bytes(remote: Remote) -> None:
+    """From the first byte of the greeting to the last one: while the link is not there yet, whoever opens it is told at once."""
+    proxy, refused, at = remote.proxy, 0, 0
+    whole = bytes_of_a_session(remote)
+    while at < whole:
+        remote.forget_uploads()
+        proxy.cut_after, begin = proxy.sent + at, time.monotonic()
+        healing = threading.Thread(target=heal_once_cut, args=(proxy,))
+        healing.start()
+        try:
+            complete(remote)
+        except LinkLost as error:
+            assert at < 8000, error  # noqa: PT017  # what comes later must not fail
+            assert time.monotonic() - begin < 5
+            refused += 1
+        proxy.heal()
+        healing.join()
+        at += 499
+    assert refused < 16
+    complete(remote)
+
+
+def heal_once_cut(proxy: Proxy) -> None:
+    while (limit := proxy.cut_after) is not None:
+        if proxy.sent > limit:
+            proxy.heal()
+        time.sleep(0.001)
