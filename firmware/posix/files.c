@@ -244,9 +244,12 @@ static void remove_file(void *context, const char *name, uint64_t bytes) {
 ek_status ek_path_remove(const char *path, ek_error *error) {
     if (unlink(path) == 0 || errno == ENOENT)
         return EK_OK;
+    int number = errno;
     struct stat info;
-    if (lstat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return fail_with(error, errno, "remove", path);
+    if (lstat(path, &info) != 0) /* a read-only file system refuses before it looks whether the file is there */
+        return errno == ENOENT ? EK_OK : fail_with(error, number, "remove", path);
+    if (!S_ISDIR(info.st_mode))
+        return fail_with(error, number, "remove", path);
     (void)ek_folder_list(path, remove_file, (void *)path, error);
     return rmdir(path) == 0 || errno == ENOENT ? EK_OK : fail_with(error, errno, "remove", path);
 }

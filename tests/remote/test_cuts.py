@@ -1,4 +1,4 @@
-"""The link cut at every message, at every operation on files, and in the middle of bytes: every session ends as if undisturbed."""
+"""The link cut at every message, at every file operation, and in the middle of bytes: each session ends as if undisturbed."""
 
 from __future__ import annotations
 
