@@ -21,7 +21,8 @@ def search(seconds: float = SECONDS) -> Search:
     notes: list[str] = []
     for look in (_virtual, lambda: mdns.search(seconds), usb.search):
         part = look()
-        found += part.found
+        known = {device.address for device in found}
+        found += [device for device in part.found if device.address not in known]  # a running virtual board has its name, too
         notes += part.notes
     return Search(tuple(found), tuple(notes))
 

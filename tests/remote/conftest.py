@@ -30,9 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Remote:
     """The board's address, its home folder with its session host, and the proxy before it."""
 
-    def __init__(self, server: Sshd, proxy: Proxy, address: str) -> None:
+    def __init__(self, server: Sshd, between: Proxy, address: str) -> None:
         self.address = address
-        self.proxy = proxy
+        self.proxy = between
         self.home = Home(server.home, (str(build("runner", native_target())),))
 
     def connect(self) -> edgekit.Device:
