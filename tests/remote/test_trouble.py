@@ -120,6 +120,10 @@ def is_disk_full(error: EdgekitError) -> bool:
     return isinstance(error, StorageError) and ("No space left" in error.message or "disk is full" in error.message)
 
 
+#: what the message names, the special before the general
+_PHASES = ("checkpoint", "records", "request", "store", "needs", "sessions")
+
+
 @pytest.mark.slow
 def test_a_full_disk_at_every_phase(bare: Remote, disk: SmallDisk) -> None:
     """With 0, 1, 2 … free pages it fails a little later: in the upload, at the start, at a record, a checkpoint, the result."""
@@ -133,7 +137,7 @@ def test_a_full_disk_at_every_phase(bare: Remote, disk: SmallDisk) -> None:
         disk.empty()
         if error is not None:
             assert is_disk_full(error), error
-            phases.add(next(w for w in ("store", "needs", "sessions", "records", "checkpoint", "request") if w in error.message))
+            phases.add(next(w for w in _PHASES if w in error.message))
         with bare.connect() as device:
             for kept in device.sessions.list():
                 if kept.state == "failed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,8 +35,8 @@ def data() -> dict[str, Any]:
 @cache
 def undisturbed() -> Undisturbed:
     """The same training on a runner that keeps nothing."""
-    with edgekit.connect("local", threads=1) as device:
-        session = device.train(PROGRAM, data(), epochs=EPOCHS, seed=SEED)
+    with tempfile.TemporaryDirectory() as folder, edgekit.connect("local", threads=1) as device:
+        session = device.train(PROGRAM, data(), epochs=EPOCHS, seed=SEED, run_dir=Path(folder) / "run")
         return Undisturbed([r.loss for r in session], session.state()["w"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -98,10 +99,31 @@ def proxy() -> Iterator[Proxy]:
         known_hosts_file().write_text(known)
 
 
-def test_the_link_is_cut(program: edgekit.Program, data: dict[str, object], uninterrupted: edgekit.Session, proxy: Proxy) -> None:
+def named(name: str, address: str) -> str:
+    """Another name for the board, with its key."""
     identity = devices.load_devices()["virtual-pi-4"].identity
-    devices.add(devices.KnownDevice(name="cut", address=f"ssh://pi@127.0.0.1:{proxy.port}", identity=identity))
-    with edgekit.connect("cut") as device:
+    devices.add(devices.KnownDevice(name=name, address=address, identity=identity))
+    return name
+
+
+def test_the_clock_jumps(program: edgekit.Program, data: dict[str, object], uninterrupted: edgekit.Session) -> None:
+    (one,) = virtual_boards()
+    root = named("root", f"ssh://root@127.0.0.1:{one.port}")
+    with edgekit.connect(DEVICE) as device, Connection(root) as admin:
+        session = device.train(program, data, epochs=EPOCHS, seed=3, reset=True)
+        for record in session:
+            if record.step in (2, 7):
+                year = {2: "2001", 7: "2037"}[record.step]
+                assert admin.run(["date", "-s", f"{year}-01-02 03:04:05"], Deadline.after(30)).code == 0
+        assert session.ended_as == "done"
+    same(session, uninterrupted)
+    times = [record.time_ns for record in session.records]
+    assert all(0 < later - earlier < 60e9 for earlier, later in itertools.pairwise(times))
+
+
+def test_the_link_is_cut(program: edgekit.Program, data: dict[str, object], uninterrupted: edgekit.Session, proxy: Proxy) -> None:
+    cut = named("cut", f"ssh://pi@127.0.0.1:{proxy.port}")
+    with edgekit.connect(cut) as device:
         session = device.train(program, data, epochs=EPOCHS, seed=3, reset=True)
         for record in session:
             if record.step in (2, 7):
