@@ -149,6 +149,7 @@ def test_a_wrong_clock_is_told_with_what_follows(start: Start, me: Path, tmp_pat
 
 
 @needs_sshd
+@pytest.mark.slow
 def test_all_is_well_after_a_flash_and_a_session_that_runs_is_named(
     board: Sshd, address: str, edgekit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_what_was_trained_is_used(board: Board, program: Program) -> None:
         assert device.predict(program, data()["inputs"]).shape == (22, CLASSES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [False, True], ids=["request lost", "answer lost"])
 def test_a_cut_at_any_message_loses_and_doubles_nothing(board: Board, program: Program, answered: bool) -> None:
     losses, weights = expected()

@@ -26,6 +26,8 @@ from tests.runner.programs import Classifier, sample_data
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 
 
@@ -317,7 +319,6 @@ def _transport_of(this: Any) -> Any:
     return connection._connected.transport
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("state", ["new", "flashed", "rollback"])
 def test_cut_after_each_operation_the_board_works(
     state: str, start: Start, me: Path, runner: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
