@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from edgekit.cli.options import FILE
 from edgekit.cli.output import json_option, number, plain, report, size, stderr
+from edgekit.cli.progress import TransferProgress
 from edgekit.errors import InputError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh import Connection
@@ -36,7 +36,6 @@ def command(address: str, dry_run: bool, rollback: bool, force: bool, runner: Pa
         deadline = Deadline.after(_LOOK_SECONDS)
         plan = plan_rollback(connection, deadline) if rollback else plan_flash(connection, deadline, runner, drawing.building)
         if dry_run:
-            drawing.stop()
             report(plan.as_dict(), lambda console: _draw_plan(console, plan))
             return
         flashed = execute(connection, plan, force=force, listen=drawing.listen)
@@ -48,19 +47,13 @@ class Drawing:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        columns = (TextColumn("{task.description}"), BarColumn(20), DownloadColumn(binary_units=True), TransferSpeedColumn())
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("", visible=False)
+        self._moved = TransferProgress(console)
 
     def __enter__(self) -> Drawing:
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._bar.stop()
+        self._moved.stop()
 
     def building(self, done: int, total: int, what: str) -> None:
         """Show a file that was compiled."""
@@ -72,11 +65,10 @@ class Drawing:
         if isinstance(event, Started):
             self._console.print(f"[dim]{event.number}/{event.total}[/] {plain(str(event.step))}", soft_wrap=True)
         elif isinstance(event, Done):
-            self._bar.update(self._task, visible=False)
             if event.detail:
                 self._console.print(f"    {plain(event.detail)}", soft_wrap=True)
         else:
-            self._bar.update(self._task, description=event.name, completed=event.done, total=event.total, visible=True)
+            self._moved(event)
 
 
 def _draw_plan(console: Console, plan: Plan) -> None:
