@@ -9,10 +9,10 @@ demo: $(INSTALLED)
 	$(VENV)/bin/python -m examples.digits
 
 test: $(INSTALLED) lint
-	$(VENV)/bin/python -m pytest -n auto
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n auto -m slow
+	$(VENV)/bin/python -m pytest -n auto --dist worksteal -m slow
 
 test-all: test test-slow
 

@@ -126,6 +126,9 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
 }
 
+_LIBRARIES = ("-lm", "-pthread")
+_EMPTY_PROGRAM = (str(FIRMWARE / "tools" / "empty.c"), *_LIBRARIES)
+
 _COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast", "-pthread")
 
 
@@ -154,7 +157,7 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
     result.parent.mkdir(parents=True, exist_ok=True)
     with locked(result.parent / "lock"):
         if not result.exists():
-            _make(compiler, jobs, keys, to, result, progress or _silent, executor)
+            _make(compiler, version, jobs, keys, to, result, progress or _silent, executor)
     return result
 
 
@@ -220,6 +223,7 @@ def _digest(*parts: object) -> str:
 
 def _make(
     compiler: tuple[str, ...],
+    version: str,
     jobs: list[Job],
     keys: list[str],
     target: Target,
@@ -231,18 +235,23 @@ def _make(
     folder = cache_folder() / "objects"
     folder.mkdir(exist_ok=True)
     objects = [folder / f"{key}.o" for key in keys]
-    missing = [(job, path) for job, path in zip(jobs, objects, strict=True) if not path.exists()]
+    work = [(job.label, (*compiler, *job.arguments), path) for job, path in zip(jobs, objects, strict=True) if not path.exists()]
+    link = (*compiler, *target.flags, *target.link)
+    empty = folder / f"{_digest(version, link)}.empty"
+    if work and target.compilers == ("zig",) and not empty.exists():
+        # zig compiles its C library for a target at the first link, half a minute: the objects are compiled beside it.
+        work.insert(0, ("C library", (*link, *_EMPTY_PROGRAM), empty))
     with _workers(executor) as pool:
-        futures = {pool.submit(_run, job.label, (*compiler, *job.arguments), path): job for job, path in missing}
+        futures = {pool.submit(_run, *item): item[0] for item in work}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
-                progress(done, len(missing) + 1, futures[future].label)
+                progress(done, len(work) + 1, futures[future])
         finally:
             for future in futures:
                 future.cancel()
-    _run(result.name, (*compiler, *target.flags, *target.link, *map(str, objects), "-lm", "-pthread"), result)
-    progress(len(missing) + 1, len(missing) + 1, result.name)
+    _run(result.name, (*link, *map(str, objects), *_LIBRARIES), result)
+    progress(len(work) + 1, len(work) + 1, result.name)
 
 
 def _run(label: str, command: tuple[str, ...], output: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,12 +51,10 @@ def test_builds_once_for_one_content(sources: Path) -> None:
     first = build("run_once", "x86_64-linux", progress)
     assert output(first) == "kernels 42"
     isas = {f"kernel.c ({isa})" for isa in ("avx512", "avx2", "plain")}
-    assert set(compiled) == {"answer.c", "run_once.c", "table.c", "run_once", *isas}
+    assert set(compiled) == {"answer.c", "run_once.c", "table.c", "run_once", "C library", *isas}
 
     compiled.clear()
-    start = time.perf_counter()
     assert build("run_once", "x86_64-linux", progress) == first
-    assert time.perf_counter() - start < 0.5
     assert compiled == []
 
     header = sources / "core" / "answer.h"

@@ -1,0 +1,5 @@
+// Linked by build.py to have the compiler make its C library.
+int main(void)
+{
+    return 0;
+}
