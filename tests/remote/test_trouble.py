@@ -18,9 +18,10 @@ import pytest
 from edgekit.errors import BusyError, EdgekitError, StorageError
 from edgekit.links.ssh.errors import RemoteDiskFull, RemoteReadOnly
 from edgekit.protocol import client
-from tests.links.ssh.test_link import small_disk
 from tests.remote.conftest import Remote
 from tests.remote.training import FOR_EVER, PROGRAM, check, train, undisturbed
+from tests.support.boards import flash
+from tests.support.disks import remount, small_disk
 
 PAGE = 4096
 
@@ -98,8 +99,8 @@ class SmallDisk:
 @pytest.fixture
 def disk(bare: Remote) -> Iterator[SmallDisk]:
     with contextlib.ExitStack() as mounted:
-        mounted.enter_context(small_disk(bare.home.path, 4, "nr_inodes=200"))
-        bare.flash()
+        mounted.enter_context(small_disk(bare.home.path, 4096, "nr_inodes=200"))
+        flash(bare.address)
         yield SmallDisk(bare.home.path)
         bare.home.close()
 
@@ -174,10 +175,6 @@ def test_a_full_disk_when_the_host_starts(bare: Remote, disk: SmallDisk) -> None
 
 
 # ---- a home that cannot be written ----
-
-
-def remount(path: Path, word: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{word}", str(path)], check=True)
 
 
 def test_a_read_only_home_without_a_host(bare: Remote, disk: SmallDisk) -> None:
