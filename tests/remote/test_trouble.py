@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,27 +17,12 @@ import pytest
 from edgekit.errors import BusyError, EdgekitError, StorageError
 from edgekit.links.ssh.errors import RemoteDiskFull, RemoteReadOnly
 from edgekit.protocol import client
-from tests.remote.conftest import Remote
+from tests.remote.board import Remote, recover, within
 from tests.remote.training import FOR_EVER, PROGRAM, check, train, undisturbed
 from tests.support.boards import flash
 from tests.support.disks import remount, small_disk
 
 PAGE = 4096
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    assert time.monotonic() - begin < seconds
-
-
-def recover(remote: Remote) -> None:
-    """Another connection trains as if nothing had been."""
-    with remote.connect() as device:
-        session = train(device)
-        session.result()
-        check(session)
 
 
 # ---- two hosts ----

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from edgekit.firmware.build import cache_folder
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 MISSING = "needs OpenSSH's server: apt install openssh-server"
@@ -63,6 +68,10 @@ class Sshd:
         self._await_greeting()
 
     @property
+    def address(self) -> str:
+        return f"ssh://127.0.0.1:{self.port}"
+
+    @property
     def known_name(self) -> str:
         return f"[127.0.0.1]:{self.port}"
 
@@ -92,3 +101,18 @@ class Sshd:
             except OSError:
                 time.sleep(0.02)
         raise RuntimeError(f"sshd does not start:\n{self.log.read_text()}")
+
+
+@contextlib.contextmanager
+def lone_board(folder: Path) -> Iterator[Sshd]:
+    """For benchmarks: a board in ``folder``, and this process's user with a key for it, who knows its host key."""
+    os.environ["EDGEKIT_CACHE"] = str(cache_folder().parent)
+    os.environ.update(HOME=str(folder), EDGEKIT_CONFIG=f"{folder}/config")
+    os.environ.pop("SSH_AUTH_SOCK", None)
+    key = make_key(folder / ".ssh" / "id_ed25519")
+    server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"))
+    (folder / ".ssh" / "known_hosts").write_text(f"{server.known_name} {server.public_key}\n")
+    try:
+        yield server
+    finally:
+        server.stop()
