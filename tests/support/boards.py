@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgekit.firmware.build import build, cache_folder
@@ -45,11 +46,11 @@ Start = Callable[..., Sshd]
 
 @pytest.fixture
 def start(tmp_path: Path, authorized: Path) -> Iterator[Start]:
-    """Starts servers: name, lines of configuration, and where the board's home is."""
+    """Starts servers: name, lines of configuration, where the board's home is, and where it listens (tests.support.sshd.Sshd)."""
     servers: list[Sshd] = []
 
-    def call(name: str = "board", *options: str, home: Path | None = None) -> Sshd:
-        servers.append(Sshd(tmp_path / name, home or tmp_path / name / "home", authorized, *options))
+    def call(name: str = "board", *options: str, home: Path | None = None, **place: Any) -> Sshd:
+        servers.append(Sshd(tmp_path / name, home or tmp_path / name / "home", authorized, *options, **place))
         return servers[-1]
 
     yield call
