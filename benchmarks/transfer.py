@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from edgekit.firmware.build import cache_folder
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +26,7 @@ from edgekit.links.progress import silent
 from edgekit.links.ssh import Connection, SshLink, store
 from edgekit.links.ssh.sftp import READ
 from edgekit.links.ssh.transfer import download, upload
-from tests.support.sshd import MISSING, SSHD, Sshd, make_key
+from tests.support.sshd import MISSING, SSHD, Sshd, lone_board
 
 _SECONDS = 600.0
 _UP = ("scp up", "upload", "put_file")
@@ -40,18 +39,8 @@ def main(megabytes: int, rounds: int) -> None:
     """Time both sides and print the ratio of their medians."""
     if SSHD is None:
         sys.exit(MISSING)
-    os.environ["EDGEKIT_CACHE"] = str(cache_folder().parent)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ.update(HOME=name, EDGEKIT_CONFIG=f"{name}/config")
-        os.environ.pop("SSH_AUTH_SOCK", None)
-        key = make_key(folder / ".ssh" / "id_ed25519")
-        server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"))
-        (folder / ".ssh" / "known_hosts").write_text(f"{server.known_name} {server.public_key}\n")
-        try:
-            _report(_measure(folder, server, megabytes, rounds), megabytes)
-        finally:
-            server.stop()
+    with tempfile.TemporaryDirectory() as name, lone_board(Path(name)) as server:
+        _report(_measure(Path(name), server, megabytes, rounds), megabytes)
 
 
 def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int) -> dict[str, list[float]]:
@@ -74,7 +63,7 @@ def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int) -> dict[st
 
 
 def _ways(server: Sshd, file: Path, sent: Path, back: Path) -> dict[str, Callable[[], None]]:
-    address = f"ssh://127.0.0.1:{server.port}"
+    address = server.address
     size = file.stat().st_size
 
     def scp(*words: str) -> None:

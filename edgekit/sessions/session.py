@@ -29,7 +29,7 @@ log = logging.getLogger("edgekit")
 RUNS = Path("runs")  #: where runs go that are given no folder
 FINAL = "final.ekc"
 _AT_ONCE = 128  #: records asked for in one message; the board gives fewer where they do not fit
-_LIVE = 0.02  #: seconds by which a record may be late: often enough for eyes, seldom enough for benchmarks
+_LIVE = 0.02  #: seconds until the second look at a session; later ones are further apart
 _SOON = 0.002  #: … and the end of something that was asked to end
 
 
@@ -100,7 +100,7 @@ class Session:
             LinkError: the board is gone.
             StorageError: the run's folder, or the board's disk, is full.
         """
-        given = 0
+        given, more = 0, True
         pause = Pause(_LIVE)
         try:
             while True:
@@ -109,10 +109,8 @@ class Session:
                     yield self.records[given - 1]
                 if self._over:
                     break
-                if self._pull():
-                    pause.reset()
-                elif not self._over:
-                    pause.wait()
+                pause.reset() if more else pause.wait()
+                more = self._pull()
         finally:
             if not self._over:
                 self.stop()
@@ -205,7 +203,7 @@ class Session:
         write_back(self.program, self.state(), model)
 
     def _pull(self) -> bool:
-        """Fetch the records that are new and note the end; whether there was anything."""
+        """Fetch the records that are new and note the end; whether more is there already."""
         try:
             reply = self._feed.records(self._cursor, _AT_ONCE)
             if reply.records or reply.state == "running":
@@ -232,7 +230,7 @@ class Session:
             except EdgekitError as error:
                 self._abandon(error)
                 raise
-        return bool(reply.records)
+        return reply.state != "running" or 2 * len(reply.records) >= _AT_ONCE
 
     def _finish(self) -> None:
         """The board is done: fetch the final state and complete the run's folder."""
@@ -292,9 +290,9 @@ class Session:
 
 
 class Pause:
-    """Waits that get longer while nothing happens: every question takes time from the board and from its host."""
+    """Waits that get longer: what is short is noticed soon; what is long is asked seldom, since that takes the board's time."""
 
-    _LONGEST = 0.2
+    _LONGEST = 0.1  #: seconds: soon enough for eyes; ten questions a second cost little (benchmarks/telemetry.py)
 
     def __init__(self, shortest: float) -> None:
         self._shortest = shortest
@@ -306,7 +304,7 @@ class Pause:
         self._seconds = min(2 * self._seconds, self._LONGEST)
 
     def reset(self) -> None:
-        """Something happened."""
+        """More came than was expected."""
         self._seconds = self._shortest
 
 

@@ -15,8 +15,9 @@ import pytest
 import edgekit as package
 from edgekit.cli.main import run
 from edgekit.telemetry import read_run
-from tests.cli.conftest import Run, document, write_data
+from tests.cli.conftest import write_data
 from tests.runner.programs import Classifier
+from tests.support.command import Run, document
 
 MAIN = [sys.executable, "-c", "from edgekit.cli import main; main()"]
 

@@ -9,7 +9,7 @@ import pytest
 
 import edgekit as package
 from edgekit.telemetry import read_run
-from tests.cli.conftest import Run, document
+from tests.support.command import Run, document
 
 MODEL = """
 import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, document
+from tests.support.command import Run, document
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 from edgekit import doctor
 from edgekit.doctor import Check, examine
 from edgekit.errors import LinkError
-from tests.cli.conftest import Run, document
+from tests.support.command import Run, document
 
 
 def good() -> str:

@@ -11,18 +11,11 @@ import pytest
 from edgekit.devices import KnownDevice, add
 from edgekit.doctor import Finding, NotNow, board_checks, examine
 from edgekit.doctor.check import Check
-from edgekit.links import Deadline
-from edgekit.links.ssh import Connection
 from edgekit.sessions import connect
-from edgekit.sessions.flash import execute
-from edgekit.sessions.flash_plan import plan_flash
-from tests.cli.conftest import Run, document, edgekit
-from tests.links.ssh.conftest import Start, address, authorized, board, know, me, start, stranger
 from tests.runner.programs import Classifier, sample_data
-from tests.support.sshd import MISSING, SSHD, Sshd, free_port, make_key
-
-__all__ = ["address", "authorized", "board", "edgekit", "me", "start", "stranger"]
-needs_sshd = pytest.mark.skipif(SSHD is None, reason=MISSING)
+from tests.support.boards import Start, flash, know
+from tests.support.command import Run, document
+from tests.support.sshd import Sshd, free_port, make_key
 
 
 def look(address: str) -> dict[str, Finding]:
@@ -38,11 +31,6 @@ def only_failure(found: dict[str, Finding]) -> Finding:
     failed = [finding for finding in found.values() if finding.outcome == "failed"]
     assert len(failed) == 1, failed
     return failed[0]
-
-
-def flash(address: str) -> None:
-    with Connection(address) as connection:
-        execute(connection, plan_flash(connection, Deadline.after(60)))
 
 
 def end_host(address: str) -> None:
@@ -94,7 +82,6 @@ def test_a_board_that_does_not_answer_is_given_up_in_time(me: Path) -> None:
             filler.close()
 
 
-@needs_sshd
 def test_an_unknown_host_key(stranger: Sshd, me: Path) -> None:
     del me
     found = look(f"ssh://127.0.0.1:{stranger.port}")
@@ -106,7 +93,6 @@ def test_an_unknown_host_key(stranger: Sshd, me: Path) -> None:
     assert "Accepted" not in stranger.log.read_text()
 
 
-@needs_sshd
 def test_a_login_that_is_refused(board: Sshd, me: Path, address: str) -> None:
     del board
     for name in ("id_ed25519", "id_ed25519.pub"):
@@ -117,7 +103,6 @@ def test_a_login_that_is_refused(board: Sshd, me: Path, address: str) -> None:
     assert "ssh-copy-id" in fault.next
 
 
-@needs_sshd
 def test_a_board_without_a_runner(board: Sshd, address: str) -> None:
     found = look(address)
     fault = only_failure(found)
@@ -128,13 +113,11 @@ def test_a_board_without_a_runner(board: Sshd, address: str) -> None:
     assert not board.home.exists(), "the doctor leaves nothing behind"
 
 
-@needs_sshd
 def test_a_home_that_is_no_folder(board: Sshd, address: str) -> None:
     board.home.write_text("in the way")
     assert look(address)["home folder"].outcome == "failed"
 
 
-@needs_sshd
 def test_a_wrong_clock_is_told_with_what_follows(start: Start, me: Path, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -148,7 +131,6 @@ def test_a_wrong_clock_is_told_with_what_follows(start: Start, me: Path, tmp_pat
     assert "certificate" in clock.cause
 
 
-@needs_sshd
 @pytest.mark.slow
 def test_all_is_well_after_a_flash_and_a_session_that_runs_is_named(
     board: Sshd, address: str, edgekit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,9 +8,8 @@ import os
 import shutil
 import signal
 import struct
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +130,3 @@ def uninterrupted(home: Home, start: dict[str, Any]) -> tuple[bytes, list[tuple[
     finally:
         other.close()
         shutil.rmtree(other.path)
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system of its own, of that size, at ``path``."""
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(path)], check=True, capture_output=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ from tests.host.home import (
     Home,
     records_of,
     session_of,
-    small_disk,
     training,
     uninterrupted,
     wait_for,
@@ -27,6 +25,7 @@ from tests.host.home import (
 )
 from tests.runner.make_golden import INFO, LOAD, RECORDS, REMOVE, RESUME, SESSIONS, START, STATUS, STOP
 from tests.runner.process import Runner, RunnerError
+from tests.support.disks import small_disk
 
 LONG = {"samples": 4000, "epochs": 10**5}
 
@@ -272,11 +271,9 @@ def test_a_full_disk_at_every_phase(home: Home, tmp_path: Path, command: tuple[s
     """With 0, 1, 2 … free pages the start or the session fails; once there is room, it ends as if undisturbed."""
     start = training(tmp_path, samples=100, every=10)
     checkpoint, learned = uninterrupted(home, start)
+    path = tmp_path / "disk"
     mounted = contextlib.ExitStack()
-    try:
-        path = mounted.enter_context(small_disk(tmp_path / "disk", 512))
-    except subprocess.CalledProcessError:
-        pytest.skip("needs the right to mount a tmpfs")
+    mounted.enter_context(small_disk(path, 512))
     small = Home(path / "home", command)
     filler, page = path / "filler", 4096
     failed_at_start = failed_later = 0

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from edgekit.firmware.build import build
 
-import edgekit
-from edgekit.links import Deadline, native_target
-from edgekit.links.ssh import Connection
-from edgekit.sessions.flash import execute
-from edgekit.sessions.flash_plan import plan_flash
-from tests.host.home import Home
-from tests.links.ssh.conftest import authorized, board, me, proxy, start, stranger, through  # noqa: F401
+from tests.remote.board import Remote
+from tests.support.boards import flash
 from tests.support.proxy import Proxy
-from tests.support.sshd import MISSING, SSHD, Sshd
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SSHD is None:
-        for item in items:
-            if "/tests/remote/" in str(item.path):
-                item.add_marker(pytest.mark.skip(reason=MISSING))
-
-
-class Remote:
-    """The board's address, its home folder with its session host, and the proxy before it."""
-
-    def __init__(self, server: Sshd, between: Proxy, address: str) -> None:
-        self.address = address
-        self.proxy = between
-        self.home = Home(server.home, (str(build("runner", native_target())),))
-
-    def connect(self) -> edgekit.Device:
-        return edgekit.connect(self.address, threads=1)
-
-    def flash(self) -> None:
-        with Connection(self.address) as connection:
-            execute(connection, plan_flash(connection, Deadline.after(60)))
-
-    def forget_uploads(self) -> None:
-        """Empty the store, so that everything is sent once more."""
-        shutil.rmtree(self.home.path / "store", ignore_errors=True)
+from tests.support.sshd import Sshd
 
 
 @pytest.fixture
 def bare(
-    board: Sshd,  # noqa: F811
-    proxy: Proxy,  # noqa: F811
-    through: str,  # noqa: F811
+    board: Sshd,
+    proxy: Proxy,
+    through: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Remote]:
@@ -65,5 +31,5 @@ def bare(
 @pytest.fixture
 def remote(bare: Remote) -> Remote:
     """A flashed board."""
-    bare.flash()
+    flash(bare.address)
     return bare

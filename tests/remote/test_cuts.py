@@ -15,7 +15,7 @@ from edgekit.links.ssh import Connection
 from edgekit.links.ssh.stream import Stream
 from edgekit.protocol import client
 from edgekit.sessions import session as sessions
-from tests.remote.conftest import Remote
+from tests.remote.board import Remote
 from tests.remote.training import check, train, undisturbed
 from tests.support.proxy import Proxy
 

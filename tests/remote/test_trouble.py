@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,12 @@ import pytest
 from edgekit.errors import BusyError, EdgekitError, StorageError
 from edgekit.links.ssh.errors import RemoteDiskFull, RemoteReadOnly
 from edgekit.protocol import client
-from tests.links.ssh.test_link import small_disk
-from tests.remote.conftest import Remote
+from tests.remote.board import Remote, recover, within
 from tests.remote.training import FOR_EVER, PROGRAM, check, train, undisturbed
+from tests.support.boards import flash
+from tests.support.disks import remount, small_disk
 
 PAGE = 4096
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    assert time.monotonic() - begin < seconds
-
-
-def recover(remote: Remote) -> None:
-    """Another connection trains as if nothing had been."""
-    with remote.connect() as device:
-        session = train(device)
-        session.result()
-        check(session)
 
 
 # ---- two hosts ----
@@ -98,8 +83,8 @@ class SmallDisk:
 @pytest.fixture
 def disk(bare: Remote) -> Iterator[SmallDisk]:
     with contextlib.ExitStack() as mounted:
-        mounted.enter_context(small_disk(bare.home.path, 4, "nr_inodes=200"))
-        bare.flash()
+        mounted.enter_context(small_disk(bare.home.path, 4096, "nr_inodes=200"))
+        flash(bare.address)
         yield SmallDisk(bare.home.path)
         bare.home.close()
 
@@ -174,10 +159,6 @@ def test_a_full_disk_when_the_host_starts(bare: Remote, disk: SmallDisk) -> None
 
 
 # ---- a home that cannot be written ----
-
-
-def remount(path: Path, word: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{word}", str(path)], check=True)
 
 
 def test_a_read_only_home_without_a_host(bare: Remote, disk: SmallDisk) -> None:

@@ -33,10 +33,10 @@ def data() -> dict[str, Any]:
 
 
 @cache
-def undisturbed() -> Undisturbed:
+def undisturbed(epochs: int = EPOCHS) -> Undisturbed:
     """The same training on a runner that keeps nothing."""
     with tempfile.TemporaryDirectory() as folder, edgekit.connect("local", threads=1) as device:
-        session = device.train(PROGRAM, data(), epochs=EPOCHS, seed=SEED, run_dir=Path(folder) / "run")
+        session = device.train(PROGRAM, data(), epochs=epochs, seed=SEED, run_dir=Path(folder) / "run")
         return Undisturbed([r.loss for r in session], session.state()["w"])
 
 
@@ -44,14 +44,14 @@ def train(device: edgekit.Device, epochs: int = EPOCHS, **options: Any) -> edgek
     return device.train(PROGRAM, data(), epochs=epochs, seed=SEED, reset=True, **options)
 
 
-def check(session: edgekit.Session) -> None:
+def check(session: edgekit.Session, epochs: int = EPOCHS) -> None:
     """Every record is there exactly once, in the run's folder too, and losses and parameters are the same to the bit."""
-    losses = undisturbed().losses
+    losses = undisturbed(epochs).losses
     assert session.ended_as == "done"
     assert [r.step for r in session.records] == list(range(1, len(losses) + 1))
     assert [r.loss for r in session.records] == losses
     assert read_run(session.folder).records == session.records
-    np.testing.assert_array_equal(session.state()["w"], undisturbed().weights)
+    np.testing.assert_array_equal(session.state()["w"], undisturbed(epochs).weights)
 
 
 def only_run() -> Path:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from edgekit.firmware.build import cache_folder
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 MISSING = "needs OpenSSH's server: apt install openssh-server"
@@ -29,20 +34,25 @@ def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> Path:
 
 
 class Sshd:
-    """One server. ``home`` is the board's EDGEKIT_HOME; ``options`` are lines for its configuration."""
+    """One server. ``home`` is the board's EDGEKIT_HOME; ``options`` are lines for its configuration.
 
-    def __init__(self, folder: Path, home: Path, authorized: Path, *options: str) -> None:
+    It listens at ``host``; ``enter`` is what a command begins with that runs there.
+    """
+
+    def __init__(
+        self, folder: Path, home: Path, authorized: Path, *options: str, host: str = "127.0.0.1", enter: Sequence[str] = ()
+    ) -> None:
         assert SSHD is not None
         folder.mkdir(parents=True, exist_ok=True)
         Path("/run/sshd").mkdir(parents=True, exist_ok=True)
-        self.folder, self.home, self.port = folder, home, free_port()
+        self.folder, self.home, self.host, self.port = folder, home, host, free_port()
         self.host_key = folder / "host_key"
         if not self.host_key.exists():
             make_key(self.host_key)
         subsystem = [] if any("Subsystem" in line for line in options) else ["Subsystem sftp internal-sftp"]
         lines = [
             f"Port {self.port}",
-            "ListenAddress 127.0.0.1",
+            f"ListenAddress {host}",
             f"HostKey {self.host_key}",
             f"AuthorizedKeysFile {authorized}",
             f"SetEnv EDGEKIT_HOME={home}",
@@ -59,12 +69,17 @@ class Sshd:
         config.write_text("\n".join(lines) + "\n")
         self.log = folder / "log"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
+            command = [*enter, SSHD, "-D", "-e", "-f", str(config)]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         self._await_greeting()
 
     @property
+    def address(self) -> str:
+        return f"ssh://{self.host}:{self.port}"
+
+    @property
     def known_name(self) -> str:
-        return f"[127.0.0.1]:{self.port}"
+        return f"[{self.host}]:{self.port}"
 
     @property
     def public_key(self) -> str:
@@ -86,9 +101,24 @@ class Sshd:
         end = time.monotonic() + _SECONDS
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                with socket.create_connection((self.host, self.port), timeout=5) as connection:
                     if connection.recv(4) == b"SSH-":
                         return
             except OSError:
                 time.sleep(0.02)
         raise RuntimeError(f"sshd does not start:\n{self.log.read_text()}")
+
+
+@contextlib.contextmanager
+def lone_board(folder: Path) -> Iterator[Sshd]:
+    """For benchmarks: a board in ``folder``, and this process's user with a key for it, who knows its host key."""
+    os.environ["EDGEKIT_CACHE"] = str(cache_folder().parent)
+    os.environ.update(HOME=str(folder), EDGEKIT_CONFIG=f"{folder}/config")
+    os.environ.pop("SSH_AUTH_SOCK", None)
+    key = make_key(folder / ".ssh" / "id_ed25519")
+    server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"))
+    (folder / ".ssh" / "known_hosts").write_text(f"{server.known_name} {server.public_key}\n")
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -259,7 +259,7 @@ class Sftp:
         if disk is not None and disk.free < max(wanted, 1):
             return disk_full(what, disk.free)
         text = _strings(reply.body[4:])[0].decode(errors="replace") if len(reply.body) > 4 else ""
-        return RemoteFileError(f"{what}: {text or 'the board refused'} (SFTP status {reply.code})", "is the board's disk sound?")
+        return RemoteFileError(f"{what}: {text or 'the board refused'} (SFTP status {reply.code})", _UNSOUND)
 
     def _disk_above(self, path: str, deadline: Deadline) -> Disk | None:
         while path.count("/") > 0 and path != "/":
@@ -305,6 +305,7 @@ class Sftp:
 
 
 _ROOM = "free some space on the board, or set EDGEKIT_HOME there to a folder of another disk"
+_UNSOUND = "does its disk fail, or did the file system turn read-only after a fault? The board's kernel log (`dmesg`) tells"
 _ELSEWHERE = "or set EDGEKIT_HOME on the board to a folder that it may write to"
 
 

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from edgekit.firmware.build import build
 
-from edgekit.cli.main import run
 from edgekit.links import native_target
-from tests.cli.conftest import document
+from tests.support.command import Run, document
 from tests.support.sshd import Sshd
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def edgekit(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = run(list(arguments))
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_from_a_stranger_to_a_flashed_board(edgekit: Run, stranger: Sshd, me: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from edgekit.links.ssh import Connection, errors
 from edgekit.links.ssh.address import resolve
 from edgekit.links.ssh.connect import connect
 from edgekit.links.ssh.trust import ask_for_key, check_fingerprint
-from tests.links.ssh.conftest import Start, know
+from tests.support.boards import Start, know
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd, free_port, make_key
 

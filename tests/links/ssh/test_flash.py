@@ -20,9 +20,9 @@ from edgekit.sessions import connect
 from edgekit.sessions.flash import Event, Flashed, FlashFailed, Started, execute
 from edgekit.sessions.flash_plan import Plan, Prune, Switch, Upload, plan_flash, plan_rollback
 from tests.host.home import Home
-from tests.links.ssh.conftest import Start, know
-from tests.links.ssh.test_link import names, small_disk
 from tests.runner.programs import Classifier, sample_data
+from tests.support.boards import Start, know
+from tests.support.disks import names, small_disk
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
@@ -229,7 +229,7 @@ def test_a_session_that_runs_is_not_ended(
 
 
 def test_a_noexec_disk(board: Sshd, address: str, runner: Make) -> None:
-    with small_disk(board.home, 16, "noexec", "mode=0700"), pytest.raises(errors.NoExec, match="noexec") as caught:
+    with small_disk(board.home, 16384, "noexec", "mode=0700"), pytest.raises(errors.NoExec, match="noexec") as caught:
         flash(address, runner("one"))
     assert "EDGEKIT_HOME" in caught.value.hint
 
@@ -237,7 +237,7 @@ def test_a_noexec_disk(board: Sshd, address: str, runner: Make) -> None:
 def test_a_full_disk(board: Sshd, address: str, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(bytes(3 << 20))
-    with small_disk(board.home, 1), pytest.raises(errors.RemoteDiskFull):
+    with small_disk(board.home, 1024), pytest.raises(errors.RemoteDiskFull):
         flash(address, big)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -18,7 +17,8 @@ from edgekit.errors import IntegrityError, LinkError
 from edgekit.links import Deadline, LinkTimeout, Moved, open_link
 from edgekit.links.ssh import Connection, SshLink, errors
 from edgekit.protocol import Client
-from tests.links.ssh.conftest import Start, install, know
+from tests.support.boards import Start, install, know
+from tests.support.disks import names, remount, small_disk
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
@@ -27,10 +27,6 @@ MIB = 1 << 20
 
 def soon() -> Deadline:
     return Deadline.after(20)
-
-
-def names(folder: Path | str) -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def digest(data: bytes) -> str:
@@ -52,19 +48,6 @@ def sample(tmp_path: Path) -> Path:
     path = tmp_path / "sample.bin"
     path.write_bytes(os.urandom(9 * MIB + 7))
     return path
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, megabytes: int, *options: str) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    words = ",".join((f"size={megabytes}m", *options))
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", words, "tmpfs", str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 # Messages
@@ -276,7 +259,7 @@ def test_two_hosts_send_the_same_at_once(flashed: Sshd, address: str, sample: Pa
 
 def test_a_full_disk_is_seen_before_and_while_sending(flashed: Sshd, address: str, sample: Path) -> None:
     store = flashed.home / "store"
-    with small_disk(store, 2):
+    with small_disk(store, 2048):
         link = open_link(address)
         with pytest.raises(errors.RemoteDiskFull, match=r"needs 9\.0 MiB") as caught:
             link.put_file(sample, soon())
@@ -293,8 +276,8 @@ def test_a_full_disk_is_seen_before_and_while_sending(flashed: Sshd, address: st
 
 def test_a_read_only_board(flashed: Sshd, address: str, sample: Path) -> None:
     store = flashed.home / "store"
-    with small_disk(store, 16):
-        subprocess.run(["mount", "-o", "remount,ro", str(store)], check=True)
+    with small_disk(store, 16384):
+        remount(store, "ro")
         link = open_link(address)
         with pytest.raises(errors.RemoteReadOnly, match="read-only"):
             link.put_file(sample, soon())

@@ -1,30 +1,29 @@
-"""A board that is a real sshd on loopback with a home of its own, and a user with a key for it."""
+"""For tests: boards that are a real sshd on loopback with a home of their own, and a user with a key for them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgekit.firmware.build import build, cache_folder
 
-from edgekit.links import native_target
+from edgekit.links import Deadline, native_target
+from edgekit.links.ssh import Connection
+from edgekit.sessions.flash import execute
+from edgekit.sessions.flash_plan import plan_flash
 from tests.host.home import Home
 from tests.support.proxy import Proxy
 from tests.support.sshd import MISSING, SSHD, Sshd, make_key
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SSHD is None:
-        for item in items:
-            if "/links/ssh/" in str(item.path):
-                item.add_marker(pytest.mark.skip(reason=MISSING))
-
-
 @pytest.fixture
 def me(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's home: a key in .ssh, no configuration, no agent."""
+    if SSHD is None:
+        pytest.skip(MISSING)
     home = tmp_path / "me"
     make_key(home / ".ssh" / "id_ed25519")
     (tmp_path / "authorized").write_text((home / ".ssh" / "id_ed25519.pub").read_text())
@@ -47,11 +46,11 @@ Start = Callable[..., Sshd]
 
 @pytest.fixture
 def start(tmp_path: Path, authorized: Path) -> Iterator[Start]:
-    """Starts servers: name, lines of configuration, and where the board's home is."""
+    """Starts servers: name, lines of configuration, where the board's home is, and where it listens (tests.support.sshd.Sshd)."""
     servers: list[Sshd] = []
 
-    def call(name: str = "board", *options: str, home: Path | None = None) -> Sshd:
-        servers.append(Sshd(tmp_path / name, home or tmp_path / name / "home", authorized, *options))
+    def call(name: str = "board", *options: str, home: Path | None = None, **place: Any) -> Sshd:
+        servers.append(Sshd(tmp_path / name, home or tmp_path / name / "home", authorized, *options, **place))
         return servers[-1]
 
     yield call
@@ -102,6 +101,7 @@ def flashed(board: Sshd) -> Sshd:
 
 
 def know(me: Path, server: Sshd) -> None:
+    """Enrol a server, as ssh does."""
     with (me / ".ssh" / "known_hosts").open("a") as file:
         file.write(f"{server.known_name} {server.public_key}\n")
 
@@ -116,3 +116,9 @@ def install(home: Path, content: str | bytes) -> Path:
     (release / "edgekit-runner").chmod(0o700)
     (home / "current").symlink_to(f"releases/{digest}")
     return release
+
+
+def flash(address: str) -> None:
+    """Bring this version's runner, as `edgekit flash` does."""
+    with Connection(address) as connection:
+        execute(connection, plan_flash(connection, Deadline.after(60)))

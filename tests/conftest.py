@@ -1,0 +1,3 @@
+"""Fixtures for every folder: the command line, and boards behind a real sshd."""
+
+pytest_plugins = ["tests.support.boards", "tests.support.command"]
