@@ -17,7 +17,8 @@ static ek_status find_session(ek_training *t, const ek_cbor *request, ek_error *
 static void answer(const ek_session *s, ek_cbor_writer *to) {
     const ek_spool *spool = &s->spool;
     const ek_stream *stream = &spool->stream;
-    ek_cbor_write_map(to, 10);
+    ek_cbor_write_map(to, 11);
+    ek_put_uint(to, "first", spool->first);
     ek_put_uint(to, "wanted", ek_spool_wanted(spool));
     ek_put_uint(to, "until", ek_spool_until(spool));
     ek_put_uint(to, "total", spool->total);
