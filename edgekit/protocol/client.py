@@ -110,8 +110,7 @@ class Client:
 
     def shard_brought(self, number: int, size: int, sha256: bytes, session: str | None = None) -> m.Window:
         """A shard lies where it belongs: the board verifies it, and says what it wants next."""
-        request = m.ShardBroughtRequest(number=number, bytes=size, sha=sha256, session=session)
-        return self._ask(request, m.Window)
+        return self._ask(m.ShardsRequest(session=session, number=number, bytes=size, sha=sha256), m.Window)
 
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes

@@ -141,21 +141,16 @@ class RemoveRequest(WriteRequest):
     session: str
 
 
-class ShardsRequest(ReadRequest):
+class ShardsRequest(WriteRequest):
+    """Which shards the session that runs wants; with ``number``, ``bytes`` and ``sha`` one has been brought: it is verified."""
+
     _GROUP_ID = GROUP
     _COMMAND_ID = 13
 
     session: str | None = None
-
-
-class ShardBroughtRequest(WriteRequest):
-    _GROUP_ID = GROUP
-    _COMMAND_ID = 13
-
-    number: int
-    bytes: int
-    sha: Digest
-    session: str | None = None
+    number: int | None = None
+    bytes: int | None = None
+    sha: Digest | None = None
 
 
 class Reply(BaseModel):

@@ -33,24 +33,24 @@ static void answer(const ek_session *s, ek_cbor_writer *to) {
     ek_put_text(to, "folder", stream->folder.text);
 }
 
-ek_status ek_shards_wanted(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
-    ek_training *t = context;
-    if (find_session(t, request, error) != EK_OK)
-        return error->status;
-    answer(&t->session, to);
-    return EK_OK;
-}
-
-ek_status ek_shards_brought(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
-    ek_training *t = context;
-    ek_session *s = &t->session;
+/* With "number": a shard lies in its place. */
+static ek_status take_brought(ek_session *s, const ek_cbor *request, ek_error *error) {
+    ek_cbor item;
     uint64_t number = 0, bytes = 0;
     uint8_t sha256[EK_DIGEST];
-    if (find_session(t, request, error) != EK_OK || ek_read_uint(request, "number", true, UINT64_MAX, &number, error) != EK_OK ||
+    if (!ek_cbor_find(request, "number", &item))
+        return EK_OK;
+    if (ek_read_uint(request, "number", true, UINT64_MAX, &number, error) != EK_OK ||
         ek_read_uint(request, "bytes", true, UINT64_MAX, &bytes, error) != EK_OK ||
-        ek_read_bytes(request, "sha", sha256, sizeof sha256, error) != EK_OK ||
-        ek_spool_take(&s->spool, number, bytes, sha256, &s->data, error) != EK_OK)
+        ek_read_bytes(request, "sha", sha256, sizeof sha256, error) != EK_OK)
         return error->status;
-    answer(s, to);
+    return ek_spool_take(&s->spool, number, bytes, sha256, &s->data, error);
+}
+
+ek_status ek_shards(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
+    ek_training *t = context;
+    if (find_session(t, request, error) != EK_OK || take_brought(&t->session, request, error) != EK_OK)
+        return error->status;
+    answer(&t->session, to);
     return EK_OK;
 }

@@ -4,6 +4,6 @@
 
 #include "training.h"
 
-ek_smp_handler ek_shards_wanted, ek_shards_brought;
+ek_smp_handler ek_shards;
 
 #endif

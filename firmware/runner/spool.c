@@ -101,8 +101,8 @@ static ek_status open_arrays(const ek_spool *p, uint64_t number, const ek_file *
     if (find_arrays(file, &h, parts, error) != EK_OK || ek_dataset_show(data, parts, error) != EK_OK)
         return error->status;
     if (data->samples != samples_of(p, number) || h.samples != data->samples)
-        return ek_fail(error, EK_BAD_DATA, "shard %" PRIu64 " has %" PRIu32 " samples, %" PRIu64 " belong into it", number,
-                       data->samples, samples_of(p, number));
+        return ek_fail(error, EK_BAD_DATA, "shard %" PRIu64 " has %" PRIu32 " samples and says %" PRIu32 ", %" PRIu64 " belong into it",
+                       number, data->samples, h.samples, samples_of(p, number));
     return EK_OK;
 }
 

@@ -323,8 +323,7 @@ const ek_smp_command ek_training_commands[] = {
     {SESSIONS, EK_SMP_READ, ek_sessions_list},
     {RESUME, EK_SMP_WRITE, ek_sessions_resume},
     {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
-    {SHARDS, EK_SMP_READ, ek_shards_wanted},
-    {SHARDS, EK_SMP_WRITE, ek_shards_brought},
+    {SHARDS, EK_SMP_WRITE, ek_shards},
     {0, 0, NULL},
 };
 
