@@ -64,6 +64,10 @@ class BusyError(DeviceError):
     """A session runs on the board."""
 
 
+class NoSession(DeviceError):
+    """There is no such session on the board, or none that runs."""
+
+
 class DivergedError(DeviceError):
     """Training left the numbers: the loss became NaN or infinite."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator
 from fcntl import LOCK_EX, flock
@@ -84,13 +85,20 @@ def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
 
     Raises: as ``write_atomic`` does.
     """
+    write_atomic(path, lambda file: _write_npy(file, array))
+
+
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """The array as the bytes of a ``.npy`` file (C order, little-endian)."""
+    file = io.BytesIO()
+    _write_npy(file, array)
+    return file.getvalue()
+
+
+def _write_npy(file: BinaryIO, array: npt.NDArray[Any]) -> None:
     plain = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
-
-    def write(file: BinaryIO) -> None:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(plain))
-        file.write(plain.data)
-
-    write_atomic(path, write)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(plain))
+    file.write(plain.data)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,10 +8,19 @@ from typing import Any, TypeVar
 
 import click
 
+
+class Mebibytes(click.FloatRange):
+    """A number of MiB, as bytes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return int(super().convert(value, param, ctx) * 2**20)
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE: click.Path = click.Path(dir_okay=False, path_type=Path)
 ANY_PATH: click.Path = click.Path(path_type=Path)
+SPOOL = Mebibytes(min=0, min_open=True)
 
 
 def device_options(command: F) -> F:
@@ -49,6 +58,26 @@ def detach_option(command: F) -> F:
     """``--detach``: the parameter is called ``leave``."""
     note = "Leave the session to the board at once; `edgekit attach` watches it later."
     return click.option("--detach", "leave", is_flag=True, help=note)(command)
+
+
+def stream_options(command: F) -> F:
+    """``--stream/--no-stream`` and ``--spool``: the latter in bytes for the command."""
+    for add in (
+        click.option("--spool", metavar="MIB", type=SPOOL, help="Most that streamed data takes on the board at a time."),
+        click.option(
+            "--stream/--no-stream",
+            default=None,
+            help="Bring the data in shards while the board computes; by default where it does not fit on the board.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def streamed_data_option(command: F) -> F:
+    """``--data DIR`` of a session whose data is streamed."""
+    note = "The data set, where it is streamed: it is brought from here."
+    return click.option("--data", metavar="DIR", type=ANY_PATH, help=note)(command)
 
 
 def session_arguments(command: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -11,11 +12,14 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from edgekit.cli.output import number, size
 from edgekit.links.progress import Moved
@@ -27,13 +31,15 @@ _QUIET_SECONDS = 2.0  #: between lines where nothing can move
 class TrainingProgress:
     """Show each record as it comes; use it in a ``with`` statement."""
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, steps: int, standing: Callable[[], str] = str) -> None:
+        """``standing`` says more about the session, while it waits too."""
         self._console = console
         self._steps = steps
+        self._standing = standing
         self._last = -_QUIET_SECONDS
         text = TextColumn("{task.description}")
         columns = (BarColumn(12), MofNCompleteColumn(), text, TimeRemainingColumn(compact=True))  # fits 80 characters
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = Progress(*columns, _Standing(standing), console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("", total=steps)
 
     def __enter__(self) -> TrainingProgress:
@@ -53,7 +59,19 @@ class TrainingProgress:
         now = time.monotonic()
         if not self._console.is_terminal and (now - self._last >= _QUIET_SECONDS or record.step == self._steps):
             self._last = now
-            self._console.print(f"step {record.step}/{self._steps}  epoch {record.epoch}  {text}", soft_wrap=True)
+            line = f"step {record.step}/{self._steps}  epoch {record.epoch}  {text}  {self._standing()}"
+            self._console.print(line.rstrip(), soft_wrap=True)
+
+
+class _Standing(ProgressColumn):
+    """Asked at every refresh."""
+
+    def __init__(self, standing: Callable[[], str]) -> None:
+        super().__init__()
+        self._text = standing
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002
+        return Text(self._text())
 
 
 class TransferProgress:

@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 def watch(session: Session) -> None:
     """Show a session live until it is over, then report. Ctrl-C and SIGTERM stop the board, and are reported too."""
     try:
-        with TrainingProgress(stderr(), session.planned) as progress:
+        with TrainingProgress(stderr(), session.planned, lambda: standing(session)) as progress:
             for record in session:
                 progress.show(record)
     except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
         report_session(session)
         raise
     report_session(session)
+
+
+def standing(session: Session) -> str:
+    """What a streamed session's data does: empty where it is all on the board."""
+    feeder = session.feeder
+    if session.waiting and feeder is None:
+        return "waiting for data: `edgekit attach … --data DIR` brings it"
+    brought = "" if feeder is None or not feeder.total else f"shard {feeder.brought}/{feeder.total}"
+    return "  ".join(filter(None, (brought, "waiting for data" if session.waiting else "")))
 
 
 def detach(session: Session, device: str) -> None:

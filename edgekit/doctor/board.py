@@ -23,7 +23,7 @@ from edgekit.links.ssh.errors import NameNotResolved, RemoteDiskFull
 from edgekit.links.ssh.secrets import Ask, ask
 from edgekit.links.ssh.sftp import CREATE, WRITE
 from edgekit.protocol import PROTOCOL, Client
-from edgekit.protocol.messages import Info
+from edgekit.protocol.messages import LIVE, Info
 from edgekit.sessions import Device
 from edgekit.sessions.device import GENERAL
 from edgekit.sessions.flash_plan import Facts, probe, target_of
@@ -206,7 +206,7 @@ class _Way:
         from edgekit.doctor.trial import train_a_little  # NumPy and PyTorch take their time
 
         assert self._client is not None
-        if self._client.status().state == "running":
+        if self._client.status().state in LIVE:
             raise NotNow(f"a session runs on the board: {self._activity()}")
         known = find(self._given)
         info = self._client.info()
@@ -221,7 +221,7 @@ class _Way:
         """What runs on the board."""
         assert self._client is not None
         status = self._client.status()
-        if status.state != "running":
+        if status.state not in LIVE:
             return "no session runs"
         return f"{status.session or 'a session that is not kept'} runs (step {status.step} of {status.steps})"
 

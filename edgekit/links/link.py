@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,15 @@ class Link(Protocol):
 
     def put_file(self, local: Path, deadline: Deadline) -> str:
         """Bring a file or a folder to the board; returns its path there."""
+
+    def missing(self, local: Path, deadline: Deadline) -> int:
+        """Bytes of a file or a folder that ``put_file`` would have to send."""
+
+    def bring(self, data: bytes, remote: str, deadline: Deadline) -> Iterator[None]:
+        """Write a file on the board piece by piece, one when the next item is asked for: in between the link can do other things.
+
+        The file is there, whole, at the end; what an earlier call wrote, which was interrupted, is not sent again.
+        """
 
     def get_file(self, remote: str, local: Path, deadline: Deadline) -> None:
         """Fetch a file from the board, whole or not at all."""

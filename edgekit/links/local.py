@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgekit.errors import LinkError
@@ -77,6 +77,13 @@ class LocalLink:
 
     def put_file(self, local: Path, deadline: Deadline) -> str:  # noqa: ARG002
         return self.board_path(local)
+
+    def missing(self, local: Path, deadline: Deadline) -> int:  # noqa: ARG002
+        return 0
+
+    def bring(self, data: bytes, remote: str, deadline: Deadline) -> Iterator[None]:  # noqa: ARG002
+        write_atomic(Path(remote), data)
+        yield
 
     def get_file(self, remote: str, local: Path, deadline: Deadline) -> None:  # noqa: ARG002
         source = Path(remote)

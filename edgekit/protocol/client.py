@@ -26,7 +26,7 @@ from edgekit.protocol.assembler import Assembler
 from edgekit.protocol.faults import response_error
 from edgekit.protocol.interrupt import deferred_interrupt
 
-PROTOCOL = 2
+PROTOCOL = 3
 SECONDS = 30.0  #: for one exchange: the runner answers between two ops
 LOAD_SECONDS = 120.0  #: verifying, packing and, for `start`, reading every label takes longer
 
@@ -104,6 +104,14 @@ class Client:
     def remove(self, session: str) -> None:
         self._ask(m.RemoveRequest(session=session), m.Empty)
 
+    def shards(self, session: str | None = None) -> m.Window:
+        """Which shards the session that runs wants next."""
+        return self._ask(m.ShardsRequest(session=session), m.Window)
+
+    def shard_brought(self, number: int, size: int, sha256: bytes, session: str | None = None) -> m.Window:
+        """A shard lies where it belongs: the board verifies it, and says what it wants next."""
+        return self._ask(m.ShardsRequest(session=session, number=number, bytes=size, sha=sha256), m.Window)
+
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes
 
@@ -124,18 +132,22 @@ class Client:
 
     def put_file(self, local: Path) -> str:
         """Bring a file or a folder to the board; its path there."""
-        return self._again(lambda: self.link.put_file(local, Deadline.after(FILE_SECONDS)))
+        return self.again(lambda: self.link.put_file(local, Deadline.after(FILE_SECONDS)))
+
+    def missing(self, local: Path) -> int:
+        """Bytes of a file or a folder that the board lacks."""
+        return self.again(lambda: self.link.missing(local, Deadline.after(FILE_SECONDS)))
 
     def get_file(self, remote: str, local: Path) -> None:
         """Fetch a file from the board, whole or not at all."""
-        self._again(lambda: self.link.get_file(remote, local, Deadline.after(FILE_SECONDS)))
+        self.again(lambda: self.link.get_file(remote, local, Deadline.after(FILE_SECONDS)))
 
     def board_path(self, local: Path) -> str:
         """Where a file that is ``local`` here lies on the board, whether it is there yet or not."""
-        return self._again(lambda: self.link.board_path(local))
+        return self.again(lambda: self.link.board_path(local))
 
     def _ask(self, request: Request, reply: type[R], seconds: float = SECONDS) -> R:
-        payload = self._again(lambda: self._exchange(request, Deadline.after(seconds)))
+        payload = self.again(lambda: self._exchange(request, Deadline.after(seconds)))
         error = response_error(payload, self.link.name)
         if error is not None:
             raise error
@@ -148,7 +160,7 @@ class Client:
                 "are edgekit and the runner of one version?",
             ) from fault
 
-    def _again(self, do: Callable[[], T]) -> T:
+    def again(self, do: Callable[[], T]) -> T:
         """Do something over the link, and once more over new ones where it is lost, until patience ends."""
         patience: Deadline | None = None
         while True:

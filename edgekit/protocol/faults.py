@@ -15,6 +15,7 @@ from edgekit.errors import (
     EdgekitError,
     InputError,
     IntegrityError,
+    NoSession,
     StorageError,
 )
 from edgekit.protocol.messages import GROUP
@@ -29,7 +30,7 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
         "`edgekit sessions {device}` shows it, `edgekit attach {device} ID` watches it, `edgekit stop {device}` stops it",
     ),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
-    Status.NO_SESSION: (DeviceError, "start a session first"),
+    Status.NO_SESSION: (NoSession, "start a session first"),
     Status.BAD_PROGRAM: (IntegrityError, "compile the program again"),
     Status.BAD_DIGEST: (IntegrityError, "the file was changed or cut: copy it again, or compile it again"),
     Status.BAD_VERSION: (IntegrityError, "compile the program with the edgekit version that built the runner"),

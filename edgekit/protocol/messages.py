@@ -12,9 +12,11 @@ from smp.message import ReadRequest, WriteRequest
 
 GROUP = 64  #: the first of SMP's user groups
 
-State = Literal["idle", "running", "done", "stopped", "failed", "interrupted"]
+State = Literal["idle", "running", "waiting", "done", "stopped", "failed", "interrupted"]
+LIVE: tuple[State, ...] = ("running", "waiting")  #: of a session that is not over; one that waits lacks data
 Kind = Literal["train", "evaluate", "predict"]
 Number = int | float | None
+Digest = bytes  #: SHA-256; some messages have a field of the name `bytes`
 
 
 class InfoRequest(ReadRequest):
@@ -29,6 +31,17 @@ class LoadRequest(WriteRequest):
     path: str
 
 
+class Stream(BaseModel):
+    """A data set that comes as shards, in the place of a start's ``data``: samples in all, steps of a shard, shards that may be
+    on the board, the data set's digest, and the folder that they are brought to where the board does not keep the session."""
+
+    samples: int
+    steps: int
+    ahead: int
+    digest: bytes
+    folder: str | None = None
+
+
 class StartRequest(WriteRequest):
     """``seed`` and ``every`` and the like are docs/protocol.md's; what is not given does not travel.
 
@@ -40,7 +53,8 @@ class StartRequest(WriteRequest):
     _COMMAND_ID = 2
 
     kind: Kind
-    data: str
+    data: str | None = None
+    stream: Stream | None = None
     epochs: int | None = None
     shuffle: bool | None = None
     seed: int | None = None
@@ -125,6 +139,18 @@ class RemoveRequest(WriteRequest):
     _COMMAND_ID = 12
 
     session: str
+
+
+class ShardsRequest(WriteRequest):
+    """Which shards the session that runs wants; with ``number``, ``bytes`` and ``sha`` one has been brought: it is verified."""
+
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 13
+
+    session: str | None = None
+    number: int | None = None
+    bytes: int | None = None
+    sha: Digest | None = None
 
 
 class Reply(BaseModel):
@@ -221,7 +247,8 @@ class Profile(Reply):
 
 
 class KeptSession(Reply):
-    """A training that the board keeps. ``bytes`` is what its folder takes, ``checkpoint`` the step of its checkpoint."""
+    """A training that the board keeps. ``bytes`` is what its folder takes, ``checkpoint`` the step of its checkpoint, ``stream``
+    the digest of a data set that comes as shards."""
 
     id: str
     state: State
@@ -232,8 +259,27 @@ class KeptSession(Reply):
     why: str
     program: str
     data: str
+    stream: Digest | None = None
     bytes: int
     checkpoint: int | None
+
+
+class Window(Reply):
+    """What a streaming session needs. ``first`` is the shard in use, ``wanted`` the first that is not there, ``until`` the first
+    that has no room, ``total`` how many there are, of ``steps`` steps each; they go through ``limit`` samples of a data set of
+    ``samples``. ``folder`` is where they are brought to."""
+
+    first: int
+    wanted: int
+    until: int
+    total: int
+    steps: int
+    samples: int
+    limit: int
+    seed: int
+    shuffle: bool
+    digest: bytes
+    folder: str
 
 
 class Sessions(Reply):

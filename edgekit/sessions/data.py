@@ -48,6 +48,10 @@ class CheckedData:
     folder: Path | None
     arrays: Mapping[str, Array]
 
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
     def place(self, scratch: Path) -> Path:
         """The data set's folder: where it lies, or ``scratch``, where its arrays are written now.
 

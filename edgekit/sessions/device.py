@@ -22,13 +22,16 @@ from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
 from edgekit.protocol import PROTOCOL, Client, Info, StartRequest
 from edgekit.protocol.faults import device_error
+from edgekit.protocol.messages import LIVE, Stream
 from edgekit.sessions.bench import Bench, make_bench, random_data
 from edgekit.sessions.checkpoint import read_checkpoint
-from edgekit.sessions.data import Dataset, OnBoard, check_data
+from edgekit.sessions.data import CheckedData, Dataset, OnBoard, check_data
 from edgekit.sessions.feed import Feed, KeptFeed, LiveFeed
+from edgekit.sessions.feeder import Feeder
 from edgekit.sessions.kept import PROGRAM, KeptSessions
 from edgekit.sessions.memory import Memory, memory_of
 from edgekit.sessions.session import FINAL, RUNS, Pause, Plan, Session, now, stop_and_wait
+from edgekit.sessions.streaming import Streaming, choose
 from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
 
 PERIODIC = "checkpoint.ekc"
@@ -148,6 +151,8 @@ class Device:
         checkpoint_every: int | None = None,
         resume: Path | str | None = None,
         reset: bool = False,
+        stream: bool | None = None,
+        spool: int | None = None,
         run_dir: Path | str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Session:
@@ -162,6 +167,9 @@ class Device:
                 session makes one every 30 s by itself.
             resume: a checkpoint of this program, or a run's folder, to go on from.
             reset: start from the program's own parameters, not from what this board trained before.
+            stream: True: bring the data in shards while the board trains, and keep only a few there; they move while the session
+                is iterated. False: never. By default where the data set does not fit on the board.
+            spool: bytes of shards on the board at a time.
             run_dir: the run's folder; by default a new one in ``runs/``.
             options: further facts for its run.json.
 
@@ -192,6 +200,7 @@ class Device:
             "checkpoint_every": checkpoint_every,
             "resume": None if checkpoint is None else str(checkpoint),
             "reset": reset,
+            "stream": None,
             **(options or {}),
         }
         folder = RunFolder(path, {**self._facts(program), "session": kept, "options": facts})
@@ -199,12 +208,13 @@ class Device:
             program.save(path / PROGRAM)
             file = self._put(path / PROGRAM)
             memory = self._load(program, file)
+            streaming = self._choose(data, program, "train_step", stream, spool)
             periodic = None if checkpoint_every is None or kept else self.client.board_path(path / PERIODIC)
             request = StartRequest(
                 kind="train",
                 session=kept,
                 program=file if kept else None,
-                data=data.path if isinstance(data, OnBoard) else self._put(data.place(path / "data")),
+                **self._data(data, streaming, path / "data", kept),
                 epochs=epochs,
                 shuffle=shuffle,
                 seed=seed,
@@ -219,23 +229,36 @@ class Device:
                 folder.note(ended=now(), result={"state": "refused", "steps": 0, "error": str(error)})
             folder.close()
             raise
+        if streaming is not None:
+            folder.note(options={**facts, "stream": asdict(streaming.spool)})
         folder.note(memory=asdict(memory), samples=started.samples, dropped=started.dropped, planned=started.steps)
         feed = self._feed(kept)
         cursor = started.next if kept is None else 0
         plan = Plan(started.steps, cursor, started.samples, started.dropped, memory)
-        self._session = Session(feed, program, plan, folder)
+        self._session = Session(feed, program, plan, folder, self._feeder(streaming, kept))
         return self._session
 
-    def evaluate(self, program: Program, dataset: Dataset, *, checkpoint: Path | str | None = None) -> Metrics:
+    def evaluate(
+        self,
+        program: Program,
+        dataset: Dataset,
+        *,
+        checkpoint: Path | str | None = None,
+        stream: bool | None = None,
+        spool: int | None = None,
+    ) -> Metrics:
         """Loss and accuracy over a data set, with what was trained here, or with the parameters in ``checkpoint``.
 
-        A training session under way is waited for.
+        A training session under way is waited for. ``stream`` and ``spool`` are as for ``train``.
 
         Raises: as train does.
         """
         self._prepare(program, "evaluate")
-        data = check_data(dataset, program, "evaluate").place(self._folder / "evaluate")
-        self._run(StartRequest(kind="evaluate", data=self._put(data), **self._origin(program, checkpoint)))
+        data = check_data(dataset, program, "evaluate")
+        streaming = self._choose(data, program, "evaluate", stream, spool)
+        where = self._data(data, streaming, self._folder / "evaluate", None)
+        request = StartRequest(kind="evaluate", **where, **self._origin(program, checkpoint))
+        self._run(request, self._feeder(streaming, None))
         reply = self.client.metrics()
         accuracy = reply.correct / reply.counted if reply.counted else None
         return Metrics(reply.loss, accuracy, reply.samples)
@@ -332,13 +355,39 @@ class Device:
         trained = self._trained.get(program.sha256)
         return {"reset": True} if trained is None or reset else {"state": trained}
 
-    def _run(self, request: StartRequest) -> None:
+    def _choose(
+        self, data: CheckedData | OnBoard, program: Program, entry: str, stream: bool | None, spool: int | None
+    ) -> Streaming | None:
+        """How a data set is brought in shards; None: it goes to the board as a whole, or is there."""
+        if isinstance(data, OnBoard):
+            if stream:
+                raise InputError(f"{data} lies on the board: there is nothing to stream", "leave out --stream")
+            return None
+        return choose(self.client, data, program, entry, stream, spool)
+
+    def _data(self, data: CheckedData | OnBoard, streaming: Streaming | None, scratch: Path, kept: str | None) -> dict[str, Any]:
+        """The keys of a start that say where its data is. It is sent, unless it comes as shards."""
+        if isinstance(data, OnBoard):
+            return {"data": data.path}
+        if streaming is None:
+            return {"data": self._put(data.place(scratch))}
+        folder = None if kept else self.client.board_path(self._folder / "shard").rpartition("/")[0]
+        shards, spool = streaming.shards, streaming.spool
+        return {
+            "stream": Stream(samples=shards.samples, steps=spool.steps, ahead=spool.ahead, digest=shards.digest, folder=folder)
+        }
+
+    def _feeder(self, streaming: Streaming | None, kept: str | None) -> Feeder | None:
+        return None if streaming is None else Feeder(self.client, streaming.shards, kept)
+
+    def _run(self, request: StartRequest, feeder: Feeder | None = None) -> None:
         """Run a session without records to its end."""
         self.client.start(request)
         pause = Pause(_SOON)
         try:
-            while (status := self.client.status()).state == "running":
-                pause.wait()
+            while (status := self.client.status()).state in LIVE:
+                if feeder is None or not feeder.advance(status.step, status.state == "waiting"):
+                    pause.wait()
         except BaseException:
             with contextlib.suppress(EdgekitError):
                 stop_and_wait(self.client)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from edgekit.errors import DeviceError
 from edgekit.protocol.client import Client
-from edgekit.protocol.messages import KeptSession, Records, State
+from edgekit.protocol.messages import LIVE, KeptSession, Records, State
 
 CHECKPOINT = "checkpoint.ekc"
 
@@ -95,7 +95,7 @@ class KeptFeed:
         return End(kept.state, kept.rc, kept.why)
 
     def fetch_state(self, local: Path) -> str:
-        if self.end().state == "running":
+        if self.end().state in LIVE:
             remote = self._client.board_path(local)
             self._client.save(remote)
         else:

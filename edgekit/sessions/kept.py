@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import DeviceError, InputError
 from edgekit.program import Program, load
 from edgekit.protocol import Client, KeptSession
+from edgekit.protocol.messages import LIVE
+from edgekit.sessions.data import Dataset, check_data
 from edgekit.sessions.feed import KeptFeed, find_kept
+from edgekit.sessions.feeder import Feeder
 from edgekit.sessions.session import RUNS, Plan, Session
+from edgekit.sessions.shards import Shards, another
 from edgekit.telemetry import RUN, RunFolder, read_run
 
 PROGRAM = "program.ekp"
@@ -28,31 +33,38 @@ class KeptSessions:
         self._need_home()
         return self._client.sessions()
 
-    def attach(self, session: str, run_dir: Path | str | None = None) -> Session:
+    def attach(self, session: str, run_dir: Path | str | None = None, data: Dataset | None = None) -> Session:
         """Watch a session from its first record on, or from where the folder ends.
 
         Args:
             session: its id.
             run_dir: the run's folder, new or of this session; ``runs/<id>`` by default.
+            data: of a streaming session: its data set, which is brought from here then. Without it the session is only watched.
 
         Raises:
+            DataError: ``data`` is not the session's.
             DeviceError: the board keeps no such session.
-            InputError: the folder holds another run.
+            InputError: the folder holds another run; the session's data is on the board.
             LinkError: the board is gone.
         """
         home = self._need_home()
         kept = find_kept(self._client, session)
-        return self._watch(home, kept, Plan(kept.steps), run_dir)
+        feeder = self._feeder(kept, _folder(kept, run_dir), data)
+        return self._watch(home, kept, Plan(kept.steps), _folder(kept, run_dir), feeder if kept.state in LIVE else None)
 
-    def resume(self, session: str, run_dir: Path | str | None = None) -> Session:
+    def resume(self, session: str, run_dir: Path | str | None = None, data: Dataset | None = None) -> Session:
         """Go on with a session that was interrupted, stopped or failed, from its last checkpoint; arguments as for ``attach``.
 
-        Raises: as attach does; DeviceError: it is done, or another one runs.
+        Raises: as attach does; DeviceError: it is done, or another one runs; InputError: a streaming session needs its data.
         """
         home = self._need_home()
         kept = find_kept(self._client, session)
+        if kept.stream is not None and data is None and kept.state != "done":
+            raise InputError(f"the data of the session {session} is streamed: it is not on the board", "give it: --data DIR")
+        feeder = self._feeder(kept, _folder(kept, run_dir), data)
         started = self._client.resume(session)
-        return self._watch(home, kept, Plan(started.steps, samples=started.samples, dropped=started.dropped), run_dir)
+        plan = Plan(started.steps, samples=started.samples, dropped=started.dropped)
+        return self._watch(home, kept, plan, _folder(kept, run_dir), feeder)
 
     def stop(self, session: str | None = None) -> None:
         """Stop a session after the step under way, or the one that runs; what was trained is kept. The session may be resumed."""
@@ -74,17 +86,35 @@ class KeptSessions:
             raise DeviceError(f"{name} keeps no sessions: they end with the connection", "its runs are in the folder runs/ here")
         return self._home
 
-    def _watch(self, home: str, kept: KeptSession, plan: Plan, run_dir: Path | str | None) -> Session:
-        path = (Path(run_dir) if run_dir is not None else RUNS / kept.id).absolute()
+    def _watch(self, home: str, kept: KeptSession, plan: Plan, path: Path, feeder: Feeder | None) -> Session:
         if (path / RUN).exists() and (other := read_run(path).facts.get("session")) != kept.id:
             raise InputError(f"{path} holds another run ({other or 'of no session'})", "choose another --run-dir")
         folder = RunFolder(path, {"session": kept.id, "ended": None, "result": None}, again=True)
         program = self._program(kept, path / PROGRAM)
         if "program" not in folder.facts:
             folder.note(**self._facts, program={"sha256": program.sha256.hex(), "file": PROGRAM}, planned=plan.steps)
-        return Session(KeptFeed(self._client, home, kept.id), program, plan, folder)
+        return Session(KeptFeed(self._client, home, kept.id), program, plan, folder, feeder)
+
+    def _feeder(self, kept: KeptSession, path: Path, data: Dataset | None) -> Feeder | None:
+        """What brings ``data``, which must be the session's."""
+        if data is None:
+            return None
+        if kept.stream is None:
+            raise InputError(f"the data of the session {kept.id} is on the board", "leave out --data")
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+            there = (path / PROGRAM).exists()
+            program = self._program(kept, (path if there else Path(scratch)) / PROGRAM)
+            shards = Shards(check_data(data, program, "train_step"), program, "train_step")
+        if shards.digest != kept.stream:
+            raise another(kept.stream, shards.digest)
+        return Feeder(self._client, shards, kept.id)
 
     def _program(self, kept: KeptSession, local: Path) -> Program:
         if not local.exists():
             self._client.get_file(kept.program, local)
         return load(local)
+
+
+def _folder(kept: KeptSession, run_dir: Path | str | None) -> Path:
+    """The run's folder of a session that is watched from here."""
+    return (Path(run_dir) if run_dir is not None else RUNS / kept.id).absolute()

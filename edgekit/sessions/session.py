@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edgekit.errors import DeviceError, EdgekitError, InternalError, LinkError, LinkLost
+from edgekit.errors import DeviceError, EdgekitError, InternalError, LinkError, LinkLost, StorageError
 from edgekit.program import Program
 from edgekit.protocol.client import Client
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.interrupt import deferred_interrupt
-from edgekit.protocol.messages import Records, State
+from edgekit.protocol.messages import LIVE, Records, State
 from edgekit.sessions.checkpoint import read_checkpoint
 from edgekit.sessions.feed import CHECKPOINT, Feed
+from edgekit.sessions.feeder import Feeder
 from edgekit.sessions.memory import Memory
 from edgekit.telemetry import Record, RunFolder, Summary, summarize
 
@@ -69,7 +70,7 @@ class Session:
     us: after ``detach``, and where the link is lost for good.
     """
 
-    def __init__(self, feed: Feed, program: Program, plan: Plan, folder: RunFolder) -> None:
+    def __init__(self, feed: Feed, program: Program, plan: Plan, folder: RunFolder, feeder: Feeder | None = None) -> None:
         self.program = program
         self.id = feed.id
         self.planned = plan.steps
@@ -81,6 +82,8 @@ class Session:
         self.lost = 0  #: records that came too fast to be fetched: the board keeps only the latest
         self.checkpoint: Path | None = None  #: the final state, once the session is over
         self.board_checkpoint: str | None = None  #: … and where it lies on the board
+        self.waiting = False  #: the board lacks data
+        self.feeder = feeder  #: brings the data, where it does not fit on the board: while the session is iterated
         self._feed = feed
         self._folder = folder
         self._arena = max(e.arena_bytes for name, e in program.entries.items() if name in ("train_step", "update"))
@@ -110,7 +113,7 @@ class Session:
                 if self._over:
                     break
                 pause.reset() if more else pause.wait()
-                more = self._pull()
+                more = self._pull() | self._bring()
         finally:
             if not self._over:
                 self.stop()
@@ -171,7 +174,7 @@ class Session:
     def catch_up(self) -> None:
         """Fetch what the board has recorded by now, without waiting for more, and its parameters; then as ``detach``."""
         now_there = self._feed.recorded()
-        while not self._over and (self._cursor < now_there or self._feed.end().state != "running"):
+        while not self._over and (self._cursor < now_there or self._feed.end().state not in LIVE):
             self._pull()
         if not self._over:
             with contextlib.suppress(EdgekitError):  # it may have been over, or gone on, a moment later
@@ -206,7 +209,8 @@ class Session:
         """Fetch the records that are new and note the end; whether more is there already."""
         try:
             reply = self._feed.records(self._cursor, _AT_ONCE)
-            if reply.records or reply.state == "running":
+            self._note_waiting(reply.state == "waiting")
+            if reply.records or reply.state in LIVE:
                 return self._note(reply)
             with deferred_interrupt():  # the folder of a session that ended gets its result
                 self._finish()
@@ -215,6 +219,24 @@ class Session:
                 self._lost(error)
             raise
         return False
+
+    def _note_waiting(self, waits: bool) -> None:
+        if waits and not self.waiting and self.feeder is None:
+            log.warning("the session %s waits for data: `edgekit attach` with --data brings it", self.id)
+        self.waiting = waits
+
+    def _bring(self) -> bool:
+        """Give the board what it has room for; whether anything moved."""
+        if self._over or self.feeder is None:
+            return False
+        try:
+            return self.feeder.advance(self.records[-1].step if self.records else 0, self.waiting)
+        except EdgekitError as error:
+            if isinstance(error, LinkError) and not isinstance(error, StorageError):
+                self._lost(error)
+            else:
+                self._abandon(error)
+            raise
 
     def _note(self, reply: Records) -> bool:
         with deferred_interrupt():  # what is in the folder and what is told stay the same
@@ -230,7 +252,7 @@ class Session:
             except EdgekitError as error:
                 self._abandon(error)
                 raise
-        return reply.state != "running" or 2 * len(reply.records) >= _AT_ONCE
+        return reply.state not in LIVE or 2 * len(reply.records) >= _AT_ONCE
 
     def _finish(self) -> None:
         """The board is done: fetch the final state and complete the run's folder."""
@@ -253,13 +275,13 @@ class Session:
         self._complete(self._error)
 
     def _abandon(self, error: EdgekitError) -> None:
-        """The run's folder cannot be written any more: stop the board and let it be."""
+        """The run's folder cannot be written any more, or the data not be brought: stop the board and let it be."""
         self._error = error
         self._state = "stopped"
         with contextlib.suppress(EdgekitError):
             self._feed.stop()
             pause = Pause(_SOON)
-            while self._feed.end().state == "running":
+            while self._feed.end().state in LIVE:
                 pause.wait()
         with contextlib.suppress(EdgekitError):
             self._complete(error)
@@ -268,6 +290,8 @@ class Session:
         """The link is gone for good. What the board keeps goes on there."""
         if self.id is not None and isinstance(error, LinkLost):
             error.hint = f"the session {self.id} goes on on the board: `edgekit attach ADDRESS {self.id}` watches it again"
+            if self.feeder is not None:
+                error.hint = f"the session {self.id} waits for its data: `edgekit attach ADDRESS {self.id} --data DIR` goes on"
         self._error = error
         self._state = "running" if self.id is not None else "failed"
         with contextlib.suppress(EdgekitError):
@@ -312,7 +336,7 @@ def stop_and_wait(client: Client) -> None:
     """Stop the board's session; back when the step under way is finished."""
     client.stop()
     pause = Pause(_SOON)
-    while client.status().state == "running":
+    while client.status().state in LIVE:
         pause.wait()
 
 

@@ -161,12 +161,12 @@ static void live(host *h) {
     ek_training *training = &h->runner.training;
     h->busy = ek_board_clock();
     while (!ek_runner_ends(&h->runner)) {
-        if (ek_training_runs(training))
+        if (ek_training_steps(training))
             poll_host(h);
         else
             attend(h, patience(h));
         tell_session(h);
-        if (ek_training_runs(training))
+        if (ek_training_steps(training))
             ek_session_step(&training->session);
         tell_session(h);
         uint64_t now = ek_board_clock();

@@ -68,8 +68,8 @@ static void poll_link(void *context) {
 static void serve(serving *s) {
     ek_training *training = &s->runner.training;
     while (!ek_runner_ends(&s->runner) && !over(&s->link)) {
-        serve_link(&s->link, !ek_training_runs(training));
-        if (ek_training_runs(training))
+        serve_link(&s->link, !ek_training_steps(training));
+        if (ek_training_steps(training))
             ek_session_step(&training->session);
     }
     ek_runner_stop(&s->runner);

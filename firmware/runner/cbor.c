@@ -132,6 +132,16 @@ bool ek_cbor_text(const ek_cbor *item, const char **text, size_t *length) {
     return ek_utf8(*text, *length);
 }
 
+bool ek_cbor_bytes(const ek_cbor *item, const uint8_t **bytes, size_t *length) {
+    ek_cbor walk = *item;
+    head h;
+    if (!read_head(&walk, &h) || h.major != BYTES || h.info == INDEFINITE)
+        return false;
+    *bytes = walk.at;
+    *length = (size_t)h.value;
+    return true;
+}
+
 bool ek_cbor_uint(const ek_cbor *item, uint64_t *value) {
     ek_cbor walk = *item;
     head h;

@@ -24,6 +24,7 @@ bool ek_cbor_find(const ek_cbor *map, const char *key, ek_cbor *value);
 
 /* The value, where the item has the type. */
 bool ek_cbor_text(const ek_cbor *item, const char **text, size_t *length);
+bool ek_cbor_bytes(const ek_cbor *item, const uint8_t **bytes, size_t *length); /* one definite string */
 bool ek_cbor_uint(const ek_cbor *item, uint64_t *value);
 bool ek_cbor_bool(const ek_cbor *item, bool *value);
 

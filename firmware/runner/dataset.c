@@ -99,59 +99,66 @@ static ek_status name_it(ek_error *error, const char *name) {
     return ek_fail(error, error->status, "%s %.200s", name, text);
 }
 
-static ek_status open_source(ek_dataset *data, ek_source *s, const char *folder, ek_error *error) {
-    char path[EK_PATH_BYTES];
-    if (snprintf(path, sizeof path, "%s/%s", folder, s->name) >= (int)sizeof path)
-        return ek_fail(error, EK_BAD_REQUEST, "the path of %s is longer than %d bytes", s->name, EK_PATH_BYTES - 1);
-    if (data->platform->map(path, &s->file, error) != EK_OK)
-        return error->status;
-    data->count++; /* from here on close() unmaps it */
-    if (ek_npy_open(&s->array, s->file.bytes, s->file.size, error) != EK_OK)
-        return name_it(error, s->name);
-    if (check_shape(s, error) != EK_OK)
-        return error->status;
-    uint64_t samples = s->array.dim[0];
-    if (samples > INT32_MAX)
-        return ek_fail(error, EK_BAD_DATA, "%s: %" PRIu64 " samples are more than 2^31 - 1", s->name, samples);
-    if (data->count > 1 && samples != data->samples)
-        return ek_fail(error, EK_BAD_DATA, "%s has %" PRIu64 " samples, %s has %" PRIu32, s->name, samples,
-                       data->sources[0].name, data->samples);
-    data->samples = (uint32_t)samples;
-    s->sample_items = 1;
-    for (uint32_t i = 1; i < s->tensor->rank; i++)
-        s->sample_items *= s->tensor->dim[i];
-    return s->tensor->dtype == EK_I32 ? check_labels(s, samples, error) : EK_OK;
-}
-
-static ek_status open_all(ek_dataset *data, const char *folder, const ek_program *program, const ek_entry *entry,
+ek_status ek_dataset_bind(ek_dataset *data, const ek_platform *platform, const ek_program *program, const ek_entry *entry,
                           ek_error *error) {
+    memset(data, 0, sizeof *data);
+    data->platform = platform;
+    data->batch = program->header->batch;
     for (uint32_t i = 0; i < entry->ports; i++) {
         const ek_port *port = &program->ports[entry->first_port + i];
         if (port->role != EK_PORT_INPUT && port->role != EK_PORT_TARGET)
             continue;
         if (data->count == EK_MAX_SOURCES)
             return ek_fail(error, EK_BAD_PROGRAM, "more than %d inputs", EK_MAX_SOURCES);
-        ek_source *s = &data->sources[data->count];
+        ek_source *s = &data->sources[data->count++];
         s->port = port;
         s->tensor = &program->tensors[port->tensor];
+        s->sample_items = 1;
+        for (uint32_t axis = 1; axis < s->tensor->rank; axis++)
+            s->sample_items *= s->tensor->dim[axis];
         source_name(s->name, sizeof s->name, port);
-        if (open_source(data, s, folder, error) != EK_OK)
-            return error->status;
     }
-    if (data->count == 0)
-        return ek_fail(error, EK_BAD_PROGRAM, "the entry has no input");
+    return data->count ? EK_OK : ek_fail(error, EK_BAD_PROGRAM, "the entry has no input");
+}
+
+static ek_status show_source(ek_dataset *data, ek_source *s, const ek_file *file, ek_error *error) {
+    if (ek_npy_open(&s->array, file->bytes, file->size, error) != EK_OK)
+        return name_it(error, s->name);
+    if (check_shape(s, error) != EK_OK)
+        return error->status;
+    uint64_t samples = s->array.dim[0];
+    if (samples > INT32_MAX)
+        return ek_fail(error, EK_BAD_DATA, "%s: %" PRIu64 " samples are more than 2^31 - 1", s->name, samples);
+    if (s != data->sources && samples != data->samples)
+        return ek_fail(error, EK_BAD_DATA, "%s has %" PRIu64 " samples, %s has %" PRIu32, s->name, samples,
+                       data->sources[0].name, data->samples);
+    data->samples = (uint32_t)samples;
+    return s->tensor->dtype == EK_I32 ? check_labels(s, samples, error) : EK_OK;
+}
+
+ek_status ek_dataset_show(ek_dataset *data, const ek_file *parts, ek_error *error) {
+    for (uint32_t i = 0; i < data->count; i++)
+        if (show_source(data, &data->sources[i], &parts[i], error) != EK_OK)
+            return error->status;
     return EK_OK;
 }
 
-ek_status ek_dataset_open(ek_dataset *data, const ek_platform *platform, const char *folder, const ek_program *program,
-                          const ek_entry *entry, ek_error *error) {
-    memset(data, 0, sizeof *data);
-    data->platform = platform;
-    data->batch = program->header->batch;
-    ek_status status = open_all(data, folder, program, entry, error);
-    if (status != EK_OK)
-        ek_dataset_close(data);
-    return status;
+static ek_status open_source(ek_dataset *data, ek_source *s, const char *folder, ek_error *error) {
+    char path[EK_PATH_BYTES];
+    if (snprintf(path, sizeof path, "%s/%s", folder, s->name) >= (int)sizeof path)
+        return ek_fail(error, EK_BAD_REQUEST, "the path of %s is longer than %d bytes", s->name, EK_PATH_BYTES - 1);
+    if (data->platform->map(path, &s->file, error) != EK_OK)
+        return error->status;
+    return show_source(data, s, &s->file, error);
+}
+
+ek_status ek_dataset_open(ek_dataset *data, const char *folder, ek_error *error) {
+    for (uint32_t i = 0; i < data->count; i++)
+        if (open_source(data, &data->sources[i], folder, error) != EK_OK) {
+            ek_dataset_close(data);
+            return error->status;
+        }
+    return EK_OK;
 }
 
 void ek_dataset_close(ek_dataset *data) {

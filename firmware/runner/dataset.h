@@ -25,9 +25,15 @@ typedef struct {
     uint32_t samples, batch;
 } ek_dataset;
 
-/* Map and check the files that the entry's ports need: shapes, dtypes, every label. On failure nothing stays open. */
-ek_status ek_dataset_open(ek_dataset *data, const ek_platform *platform, const char *folder, const ek_program *program,
-                          const ek_entry *entry, ek_error *error);
+/* The entry's input and target ports, without data yet. */
+ek_status ek_dataset_bind(ek_dataset *data, const ek_platform *platform, const ek_program *program, const ek_entry *entry,
+                          ek_error *error);
+
+/* Map and check the files that the ports need: shapes, dtypes, every label. On failure nothing stays open. */
+ek_status ek_dataset_open(ek_dataset *data, const char *folder, ek_error *error);
+
+/* The same with the bytes of the files, one a port, which the caller keeps. */
+ek_status ek_dataset_show(ek_dataset *data, const ek_file *parts, ek_error *error);
 
 void ek_dataset_close(ek_dataset *data);
 

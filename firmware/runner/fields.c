@@ -50,6 +50,16 @@ ek_status ek_read_session(const ek_cbor *map, bool required, ek_session_id *id, 
     return EK_OK;
 }
 
+ek_status ek_read_bytes(const ek_cbor *map, const char *key, uint8_t *to, size_t size, ek_error *error) {
+    ek_cbor item;
+    const uint8_t *bytes;
+    size_t length;
+    if (!ek_cbor_find(map, key, &item) || !ek_cbor_bytes(&item, &bytes, &length) || length != size)
+        return bad_key(error, key, "byte string of the right length");
+    memcpy(to, bytes, size);
+    return EK_OK;
+}
+
 ek_status ek_read_bool(const ek_cbor *map, const char *key, bool required, bool *value, ek_error *error) {
     ek_cbor item;
     *value = false;

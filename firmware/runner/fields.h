@@ -10,6 +10,9 @@ ek_status ek_read_path(const ek_cbor *map, const char *key, bool required, ek_pa
 /* `value` keeps what it holds where the key is absent and not required. */
 ek_status ek_read_uint(const ek_cbor *map, const char *key, bool required, uint64_t most, uint64_t *value, ek_error *error);
 
+/* Exactly `size` bytes. */
+ek_status ek_read_bytes(const ek_cbor *map, const char *key, uint8_t *to, size_t size, ek_error *error);
+
 ek_status ek_read_bool(const ek_cbor *map, const char *key, bool required, bool *value, ek_error *error);
 
 /* "session"; "" where it is absent and not required. */

@@ -6,12 +6,12 @@
 
 #include "crc32.h"
 
-const char ek_kept_checkpoint[] = "checkpoint.ekc";
+const char ek_kept_checkpoint[] = "checkpoint.ekc", ek_kept_spool[] = "spool";
 
 static const char records_name[] = "records", request_name[] = "request", result_name[] = "result";
 
 const char *ek_state_name(ek_session_state state) {
-    static const char *const names[] = {"idle", "running", "done", "stopped", "failed", "interrupted"};
+    static const char *const names[] = {"idle", "running", "done", "stopped", "failed", "interrupted", "waiting"};
     return names[state];
 }
 
@@ -273,6 +273,15 @@ static ek_status open_records(ek_kept *kept, ek_error *error) {
     return kept->platform->open_append(&kept->records, path.text, kept->count * sizeof(packed), error);
 }
 
+/* Empty: what an earlier host left there is brought again. */
+static ek_status make_spool(const ek_kept *kept, ek_error *error) {
+    ek_path path;
+    ek_kept_path(kept->platform, &kept->id, ek_kept_spool, &path);
+    if (kept->platform->remove(path.text, error) != EK_OK)
+        return error->status;
+    return kept->streams ? kept->platform->make_folder(path.text, error) : EK_OK;
+}
+
 ek_status ek_kept_create(ek_kept *kept, const void *map, size_t bytes, ek_error *error) {
     const ek_platform *platform = kept->platform;
     ek_path folder, all;
@@ -283,7 +292,7 @@ ek_status ek_kept_create(ek_kept *kept, const void *map, size_t bytes, ek_error 
     if (platform->make_folder(all.text, error) != EK_OK || ek_kept_remove(platform, &kept->id, error) != EK_OK ||
         platform->make_folder(folder.text, error) != EK_OK)
         return error->status;
-    if (open_records(kept, error) != EK_OK || write_request(kept, map, bytes, error) != EK_OK) {
+    if (open_records(kept, error) != EK_OK || make_spool(kept, error) != EK_OK || write_request(kept, map, bytes, error) != EK_OK) {
         abandon(kept);
         return error->status;
     }
@@ -295,7 +304,7 @@ ek_status ek_kept_reopen(ek_kept *kept, ek_error *error) {
     ek_kept_path(kept->platform, &kept->id, result_name, &result);
     if (open_records(kept, error) != EK_OK)
         return error->status;
-    if (kept->platform->remove(result.text, error) != EK_OK) {
+    if (make_spool(kept, error) != EK_OK || kept->platform->remove(result.text, error) != EK_OK) {
         kept->platform->close(&kept->records);
         return error->status;
     }
@@ -329,13 +338,15 @@ void ek_kept_measure(const ek_platform *platform, const ek_session_id *id, uint6
     ek_error unused;
     ek_kept_path(platform, id, "", &folder);
     (void)platform->list(folder.text, measure, &m, &unused); /* gone meanwhile: nothing */
+    ek_kept_path(platform, id, ek_kept_spool, &folder);
+    (void)platform->list(folder.text, measure, &m, &unused);
     *bytes = m.bytes;
     *records = m.records;
 }
 
 /* The request goes last: until then the session is there, and can be removed again. */
 ek_status ek_kept_remove(const ek_platform *platform, const ek_session_id *id, ek_error *error) {
-    static const char *const first[] = {result_name, ek_kept_checkpoint, records_name, request_name, ""};
+    static const char *const first[] = {ek_kept_spool, result_name, ek_kept_checkpoint, records_name, request_name, ""};
     for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
         ek_path path;
         ek_kept_path(platform, id, first[i], &path);

@@ -4,7 +4,7 @@
 
 #include "records.h"
 
-typedef enum { EK_IDLE, EK_RUNNING, EK_DONE, EK_STOPPED, EK_FAILED, EK_INTERRUPTED } ek_session_state;
+typedef enum { EK_IDLE, EK_RUNNING, EK_DONE, EK_STOPPED, EK_FAILED, EK_INTERRUPTED, EK_WAITING } ek_session_state;
 
 /* "idle", "running" … */
 const char *ek_state_name(ek_session_state state);
@@ -34,12 +34,13 @@ typedef struct {
     uint64_t before;     /* steps done before its first record */
     uint64_t count;      /* records in the file */
     ek_started started;  /* what its start, or resume, was answered */
+    bool streams;        /* its data comes as shards, into a folder of its own within this one */
 } ek_kept;
 
 /* A file of a session's folder, or the folder ("" as `file`). */
 void ek_kept_path(const ek_platform *platform, const ek_session_id *id, const char *file, ek_path *to);
 
-extern const char ek_kept_checkpoint[]; /* its name in the folder */
+extern const char ek_kept_checkpoint[], ek_kept_spool[]; /* names in the folder */
 
 /* Make the folder; `map` is the start's request. When this returns, the session is on the disk. On failure nothing stays. */
 ek_status ek_kept_create(ek_kept *kept, const void *map, size_t bytes, ek_error *error);

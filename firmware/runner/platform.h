@@ -59,7 +59,7 @@ typedef struct {
     void *(*allocate)(size_t bytes); /* 64-byte aligned, or NULL; called by load, start and sessions only */
     void (*release)(void *memory);
     ek_status (*map)(const char *path, ek_file *file, ek_error *error);
-    void (*unmap)(ek_file *file);
+    void (*unmap)(ek_file *file); /* bytes is NULL then; harmless when nothing is mapped */
     void (*forget)(const void *bytes, size_t size); /* part of a mapped file that is not read soon: may leave memory until then */
     ek_status (*create)(ek_new_file *file, const char *path, ek_error *error);
     ek_status (*write)(ek_new_file *file, const void *bytes, size_t size, ek_error *error);

@@ -23,6 +23,7 @@ static const ek_tensor *port_tensor(const ek_session *s, uint32_t role, uint32_t
 
 static void release(ek_session *s) {
     ek_dataset_close(&s->data);
+    ek_spool_close(&s->spool);
     s->platform->release(s->order);
     s->platform->release(s->pick);
     s->order = s->pick = NULL;
@@ -81,11 +82,15 @@ static void run_entry(ek_session *s, const ek_entry *entry) {
 
 /* ---- training ---- */
 
-/* The batch number `batch` of the epoch, in its order. */
+/* The batch number `batch` of the epoch, in its order. Shards have the samples in their order already. */
 static void pick_batch(const ek_session *s, uint32_t batch) {
+    uint64_t done = s->position.step * accumulate_of(s) + (batch - s->position.batches); /* counted from the training's begin */
     for (uint32_t i = 0; i < s->data.batch; i++) {
         uint32_t at = batch * s->data.batch + i;
-        s->pick[i] = s->order ? s->order[at] : at;
+        if (ek_spool_used(&s->spool))
+            s->pick[i] = (uint32_t)ek_spool_row(&s->spool, done * s->data.batch + i);
+        else
+            s->pick[i] = s->order ? s->order[at] : at;
     }
 }
 
@@ -104,8 +109,8 @@ static void set_step_port(const ek_session *s, uint32_t micro) {
 }
 
 static void begin_epoch(ek_session *s) {
-    if (s->shuffle)
-        ek_shuffle(s->order, s->data.samples, (uint32_t)s->position.seed, s->position.epoch);
+    if (s->order)
+        ek_shuffle(s->order, s->samples, (uint32_t)s->position.seed, s->position.epoch);
 }
 
 static void advance_position(ek_session *s) {
@@ -176,7 +181,7 @@ static void step_train(ek_session *s) {
     }
     if (s->step == s->steps)
         finish(s, EK_DONE);
-    else if (checkpoint_due(s) && !save_checkpoint(s))
+    else if ((checkpoint_due(s) && !save_checkpoint(s)) || ek_spool_release(&s->spool, s->step, &s->error) != EK_OK)
         fail(s);
 }
 
@@ -184,8 +189,9 @@ static void step_train(ek_session *s) {
 
 /* Load batch `s->step`; *real is the number of samples that count, the first ones. */
 static bool load_once(ek_session *s, uint32_t *real) {
-    uint32_t first = (uint32_t)s->step * s->data.batch, left = s->data.samples - first;
+    uint32_t first = (uint32_t)s->step * s->data.batch, left = s->samples - first;
     *real = left < s->data.batch ? left : s->data.batch;
+    first = (uint32_t)ek_spool_row(&s->spool, first);
     for (uint32_t i = 0; i < s->data.batch; i++)
         s->pick[i] = i < *real ? first + i : first;
     return ek_dataset_fill(&s->data, s->executor, s->pick, &s->error) == EK_OK;
@@ -271,14 +277,26 @@ static void step_once(ek_session *s) {
     if (s->step == s->steps) {
         s->metrics.known |= s->kind == EK_EVALUATE;
         finish(s, EK_DONE);
+    } else if (ek_spool_release(&s->spool, s->step, &s->error) != EK_OK) {
+        fail(s);
     }
 }
 
+bool ek_session_waits(const ek_session *s) {
+    return s->state == EK_RUNNING && !s->stop_requested && s->step < s->steps && !ek_spool_ready(&s->spool);
+}
+
+ek_session_state ek_session_seen(const ek_session *s) { return ek_session_waits(s) ? EK_WAITING : s->state; }
+
 void ek_session_step(ek_session *s) {
+    if (ek_session_waits(s))
+        return;
     if (s->step == s->steps) /* resumed where nothing was left to do */
         finish(s, EK_DONE);
     else if (s->stop_requested)
         finish(s, EK_STOPPED);
+    else if (ek_spool_show(&s->spool, &s->data, &s->error) != EK_OK)
+        fail(s);
     else if (s->kind == EK_TRAIN_STEP)
         step_train(s);
     else
@@ -302,7 +320,7 @@ static ek_status check_entry(const ek_session *s, ek_error *error) {
 }
 
 static ek_status plan(ek_session *s, const ek_session_request *request, uint32_t *dropped, ek_error *error) {
-    uint32_t batch = s->data.batch, samples = s->data.samples;
+    uint32_t batch = s->data.batch, samples = s->samples;
     if (s->kind != EK_TRAIN_STEP) {
         *dropped = 0;
         s->step = 0;
@@ -355,19 +373,20 @@ static ek_status open_checkpoint(ek_session *s, const ek_session_request *reques
     return EK_OK;
 }
 
-static ek_status allocate(ek_session *s, ek_error *error) {
+static ek_status allocate(ek_session *s, bool streams, ek_error *error) {
     s->pick = s->platform->allocate((size_t)s->data.batch * sizeof *s->pick);
-    if (s->shuffle)
-        s->order = s->platform->allocate((size_t)s->data.samples * sizeof *s->order);
-    if (!s->pick || (s->shuffle && !s->order))
-        return ek_fail(error, EK_NO_MEMORY, "no memory for the order of %" PRIu32 " samples", s->data.samples);
+    bool orders = s->shuffle && !streams;
+    if (orders)
+        s->order = s->platform->allocate((size_t)s->samples * sizeof *s->order);
+    if (!s->pick || (orders && !s->order))
+        return ek_fail(error, EK_NO_MEMORY, "no memory for the order of %" PRIu32 " samples", s->samples);
     return EK_OK;
 }
 
 static ek_status open_output(ek_session *s, const ek_session_request *request, ek_error *error) {
     const ek_tensor *tensor = port_tensor(s, EK_PORT_OUTPUT, 0);
     uint8_t header[EK_NPY_HEADER_BYTES];
-    uint32_t dim[EK_MAX_RANK] = {s->data.samples};
+    uint32_t dim[EK_MAX_RANK] = {s->samples};
     for (uint32_t i = 1; i < tensor->rank; i++)
         dim[i] = tensor->dim[i];
     ek_npy_header(header, tensor->dtype, dim, tensor->rank);
@@ -387,13 +406,32 @@ static ek_status open_profile(ek_session *s, ek_error *error) {
     return EK_OK;
 }
 
+/* The data set's files, or only what they must look like: then they come as shards. */
+static ek_status open_data(ek_session *s, const ek_session_request *request, ek_error *error) {
+    if (ek_dataset_bind(&s->data, s->platform, &s->executor->program, s->entry, error) != EK_OK)
+        return error->status;
+    s->samples = request->stream.samples;
+    if (s->samples)
+        return EK_OK;
+    if (ek_dataset_open(&s->data, request->data.text, error) != EK_OK)
+        return error->status;
+    s->samples = s->data.samples;
+    return EK_OK;
+}
+
+static void begin_spool(ek_session *s, const ek_stream *stream) {
+    bool train = s->kind == EK_TRAIN_STEP;
+    uint64_t per_step = (uint64_t)s->data.batch * (train ? accumulate_of(s) : 1), limit = s->steps * per_step;
+    if (!train && s->samples < limit)
+        limit = s->samples;
+    ek_spool_begin(&s->spool, s->platform, stream, s->kept.id.text[0], s->step, per_step, limit);
+}
+
 /* Everything that can fail. What it opens, `release` closes. */
 static ek_status prepare(ek_session *next, const ek_session_request *request, uint32_t *dropped, ek_file *checkpoint,
                          ek_error *error) {
-    const ek_program *program = &next->executor->program;
-    if (check_entry(next, error) != EK_OK ||
-        ek_dataset_open(&next->data, next->platform, request->data.text, program, next->entry, error) != EK_OK ||
-        plan(next, request, dropped, error) != EK_OK || allocate(next, error) != EK_OK ||
+    if (check_entry(next, error) != EK_OK || open_data(next, request, error) != EK_OK ||
+        plan(next, request, dropped, error) != EK_OK || allocate(next, request->stream.samples, error) != EK_OK ||
         (next->kind == EK_PREDICT && open_output(next, request, error) != EK_OK) ||
         (request->profile && open_profile(next, error) != EK_OK))
         return error->status;
@@ -452,7 +490,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         begin_training(&next, request);
     started->id = next.id;
     started->steps = next.steps;
-    started->samples = next.data.samples;
+    started->samples = next.samples;
     if (!prepared || keep(&next, request, started, error) != EK_OK) {
         if (checkpoint.bytes)
             next.platform->unmap(&checkpoint);
@@ -460,6 +498,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         release(&next);
         return error->status;
     }
+    begin_spool(&next, &request->stream);
     if (request->reset)
         ek_executor_reset(executor);
     if (checkpoint.bytes) {

@@ -4,13 +4,14 @@
 #define EK_SESSION_H
 
 #include "checkpoint.h"
-#include "dataset.h"
 #include "kept.h"
+#include "spool.h"
 
 /* What `start` asks for. Paths are "" where absent. */
 typedef struct {
     uint32_t kind; /* EK_TRAIN_STEP, EK_EVALUATE, EK_PREDICT */
     ek_path program, data, resume, state, checkpoint, out;
+    ek_stream stream; /* where it has samples, in the place of `data` */
     uint32_t epochs, seed;
     bool shuffle, reset, profile;
     uint64_t every, steps; /* 0: no checkpoint by steps; no limit */
@@ -46,6 +47,8 @@ typedef struct {
     ek_executor *executor;
     const ek_entry *entry, *update;
     ek_dataset data;
+    uint32_t samples; /* of the data set */
+    ek_spool spool;   /* what is here of a data set that does not fit */
     uint32_t *order; /* of the epoch under way where it is shuffled, else NULL */
     uint32_t *pick;  /* the batch under way */
     bool shuffle, writes_checkpoint, writes_output;
@@ -63,8 +66,14 @@ typedef struct {
 ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_session_request *request, ek_started *started,
                            ek_error *error);
 
-/* Run one step. Call while state is EK_RUNNING. */
+/* Run one step. Call while state is EK_RUNNING. Nothing happens while the session waits. */
 void ek_session_step(ek_session *session);
+
+/* Whether it runs and can do nothing before a shard comes. */
+bool ek_session_waits(const ek_session *session);
+
+/* Its state as others see it: EK_WAITING while it waits. */
+ek_session_state ek_session_seen(const ek_session *session);
 
 /* Forget everything that belongs to the program about to be replaced. Not while running. */
 void ek_session_forget(ek_session *session);

@@ -16,7 +16,7 @@ static ek_kept_result look(const ek_training *t, const ek_session_id *id, const 
     const ek_session *s = &t->session;
     ek_kept_result result = {EK_INTERRUPTED, request->before + records, request->started.steps, {EK_OK, ""}};
     if (is_live(t, id))
-        result = (ek_kept_result){s->state, s->step, s->steps, s->error};
+        result = (ek_kept_result){ek_session_seen(s), s->step, s->steps, s->error};
     else if (!ek_kept_read_result(t->platform, id, &result))
         result.state = EK_INTERRUPTED;
     return result;
@@ -45,6 +45,7 @@ ek_status ek_sessions_start(ek_training *t, const ek_cbor *request, ek_session_r
     if (error->status != EK_NO_SESSION)
         return error->status;
     ek_kept_path(t->platform, &r->kept.id, ek_kept_checkpoint, &r->checkpoint);
+    ek_kept_path(t->platform, &r->kept.id, ek_kept_spool, &r->stream.folder);
     r->map = request->at;
     r->map_bytes = (size_t)(request->end - request->at);
     return ek_training_start(t, r, started, error);
@@ -55,6 +56,7 @@ static ek_status place_resumed(const ek_training *t, const ek_kept_request *kept
     ek_path checkpoint;
     uint64_t step;
     ek_kept_path(t->platform, &r->kept.id, ek_kept_checkpoint, &checkpoint);
+    ek_kept_path(t->platform, &r->kept.id, ek_kept_spool, &r->stream.folder);
     r->kept.before = kept->before;
     if (ek_kept_count(t->platform, &r->kept.id, kept->before, &r->kept.count, error) != EK_OK)
         return error->status;
@@ -112,7 +114,7 @@ static ek_status find_records(const ek_training *t, const ek_session_id *id, uin
     uint64_t bytes;
     if (is_live(t, id)) {
         *count = t->session.kept.count;
-        *state = t->session.state;
+        *state = ek_session_seen(&t->session);
         return EK_OK;
     }
     if (ek_kept_open(t->platform, id, &kept, error) != EK_OK)
@@ -165,7 +167,7 @@ static ek_status write_session(const ek_training *t, const ek_session_id *id, ek
     bool has_checkpoint = ek_checkpoint_step(t->platform, checkpoint.text, &saved);
     ek_kept_result result = look(t, id, &kept, records);
     bool failed = result.state == EK_FAILED;
-    ek_cbor_write_map(to, 11);
+    ek_cbor_write_map(to, 12);
     ek_put_text(to, "id", id->text);
     ek_put_text(to, "state", ek_state_name(result.state));
     ek_put_uint(to, "step", result.step);
@@ -175,6 +177,11 @@ static ek_status write_session(const ek_training *t, const ek_session_id *id, ek
     ek_put_text(to, "why", failed ? result.error.text : "");
     ek_put_text(to, "program", r.program.text);
     ek_put_text(to, "data", r.data.text);
+    ek_cbor_write_text(to, "stream");
+    if (r.stream.samples)
+        ek_cbor_write_bytes(to, r.stream.digest, sizeof r.stream.digest);
+    else
+        ek_cbor_write_null(to);
     ek_put_uint(to, "bytes", bytes);
     ek_put_uint_or_null(to, "checkpoint", has_checkpoint, saved);
     return EK_OK;

@@ -22,12 +22,34 @@ static ek_status read_kind(const ek_cbor *map, uint32_t *kind, ek_error *error) 
     return ek_fail(error, EK_BAD_REQUEST, "\"kind\" is %.40s, not train, evaluate or predict", word.text);
 }
 
+/* "stream": the data set comes as shards. A kept training has a folder of its own for them. */
+static ek_status read_stream(const ek_cbor *map, bool kept, ek_stream *to, ek_error *error) {
+    enum { MOST_STEPS = 1 << 20 };
+    ek_cbor stream;
+    uint64_t samples = 0, steps = 0, ahead = 0;
+    if (!ek_cbor_find(map, "stream", &stream))
+        return EK_OK;
+    if (ek_read_uint(&stream, "samples", true, INT32_MAX, &samples, error) != EK_OK ||
+        ek_read_uint(&stream, "steps", true, MOST_STEPS, &steps, error) != EK_OK ||
+        ek_read_uint(&stream, "ahead", true, EK_SPOOL_AHEAD, &ahead, error) != EK_OK ||
+        ek_read_bytes(&stream, "digest", to->digest, sizeof to->digest, error) != EK_OK ||
+        ek_read_path(&stream, "folder", !kept, &to->folder, error) != EK_OK)
+        return error->status;
+    if (samples == 0 || steps == 0 || ahead < 2 || (kept && to->folder.text[0]))
+        return ek_fail(error, EK_BAD_REQUEST, "\"stream\" needs samples, steps, and at least 2 ahead; its folder is a kept session's own");
+    to->samples = (uint32_t)samples;
+    to->steps = (uint32_t)steps;
+    to->ahead = (uint32_t)ahead;
+    return EK_OK;
+}
+
 /* A kept training must be able to begin again after a cut, with nothing but its request. */
 static ek_status check_kept(ek_session_request *r, ek_error *error) {
     if (r->kind != EK_TRAIN_STEP || r->checkpoint.text[0])
         return ek_fail(error, EK_BAD_REQUEST, "\"session\" goes with train, and has a checkpoint of its own");
     r->reset |= !r->resume.text[0] && !r->state.text[0];
     r->every_ns = r->every ? 0 : EK_EVERY_NS;
+    r->kept.streams = r->stream.samples;
     return EK_OK;
 }
 
@@ -39,7 +61,8 @@ ek_status ek_start_read(const ek_cbor *map, ek_session_request *r, ek_error *err
     bool train = r->kind == EK_TRAIN_STEP;
     if (ek_read_session(map, false, &r->kept.id, error) != EK_OK ||
         ek_read_path(map, "program", r->kept.id.text[0], &r->program, error) != EK_OK ||
-        ek_read_path(map, "data", true, &r->data, error) != EK_OK ||
+        read_stream(map, r->kept.id.text[0], &r->stream, error) != EK_OK ||
+        ek_read_path(map, "data", !r->stream.samples, &r->data, error) != EK_OK ||
         ek_read_path(map, "resume", false, &r->resume, error) != EK_OK ||
         ek_read_path(map, "state", false, &r->state, error) != EK_OK ||
         ek_read_path(map, "checkpoint", false, &r->checkpoint, error) != EK_OK ||

@@ -5,9 +5,10 @@
 
 #include "fields.h"
 #include "sessions.h"
+#include "shards.h"
 #include "start.h"
 
-enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE };
+enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS };
 
 void ek_training_init(ek_training *t) {
     t->session.platform = t->platform;
@@ -20,6 +21,8 @@ bool ek_training_defers(const ek_training *t, const ek_smp_header *request) {
 }
 
 bool ek_training_runs(const ek_training *t) { return t->session.state == EK_RUNNING; }
+
+bool ek_training_steps(const ek_training *t) { return ek_training_runs(t) && !ek_session_waits(&t->session); }
 
 bool ek_training_end(void *context, bool force) {
     ek_training *t = context;
@@ -182,7 +185,7 @@ static ek_status status(void *context, const ek_cbor *request, ek_cbor_writer *t
     const ek_session *s = &t->session;
     (void)request, (void)error;
     ek_cbor_write_map(to, 8);
-    ek_put_text(to, "state", ek_state_name(s->state));
+    ek_put_text(to, "state", ek_state_name(ek_session_seen(s)));
     ek_put_uint(to, "id", s->id);
     ek_put_uint(to, "step", s->step);
     ek_put_uint(to, "steps", s->steps);
@@ -231,7 +234,7 @@ static ek_status records(void *context, const ek_cbor *request, ek_cbor_writer *
     for (uint64_t i = first; i < next; i++)
         ek_record_write(ek_records_at(&t->records, i), i, to);
     ek_put_uint(to, "next", next);
-    ek_put_text(to, "state", ek_state_name(t->session.state));
+    ek_put_text(to, "state", ek_state_name(ek_session_seen(&t->session)));
     return EK_OK;
 }
 
@@ -320,6 +323,7 @@ const ek_smp_command ek_training_commands[] = {
     {SESSIONS, EK_SMP_READ, ek_sessions_list},
     {RESUME, EK_SMP_WRITE, ek_sessions_resume},
     {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
+    {SHARDS, EK_SMP_WRITE, ek_shards},
     {0, 0, NULL},
 };
 

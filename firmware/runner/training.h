@@ -1,12 +1,12 @@
 /* SMP group 64 (docs/protocol.md): info, load, start, status, records, stop, save, metrics, profile, sensors; sessions.c has the
- * messages of kept trainings. */
+ * messages of kept trainings, shards.c those of data that comes piece by piece. */
 #ifndef EK_TRAINING_H
 #define EK_TRAINING_H
 
 #include "session.h"
 #include "smp.h"
 
-enum { EK_TRAINING_GROUP = 64, EK_PROTOCOL = 2 };
+enum { EK_TRAINING_GROUP = 64, EK_PROTOCOL = 3 };
 
 /* A Program with the memory that runs it. */
 typedef struct {
@@ -38,6 +38,9 @@ extern const ek_smp_command ek_training_commands[];
 bool ek_training_defers(const ek_training *training, const ek_smp_header *request);
 
 bool ek_training_runs(const ek_training *training);
+
+/* Whether it runs and has something to do. */
+bool ek_training_steps(const ek_training *training);
 
 /* BUSY, with the session's name, while one runs. */
 ek_status ek_training_busy(const ek_training *training, ek_error *error);

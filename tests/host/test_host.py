@@ -62,7 +62,7 @@ def test_attach_starts_a_host_that_is_a_process_of_its_own(home: Home) -> None:
     info = runner.ask(INFO)
     assert info["pid"] == home.holder() != runner.process.pid
     assert os.getsid(info["pid"]) == info["pid"]
-    assert (info["home"], info["threads"], info["protocol"]) == (str(home.path), 2, 2)
+    assert (info["home"], info["threads"], info["protocol"]) == (str(home.path), 2, 3)
     assert Path(info["executable"]).samefile(home.command[-1])
     assert abs(info["disk"] - shutil.disk_usage(home.path).free) < 1 << 30
     fds = Path(f"/proc/{info['pid']}/fd")

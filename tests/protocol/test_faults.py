@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.errors import BusyError, DataError, DeviceError, DivergedError, InputError, IntegrityError, StorageError
+from edgekit.errors import BusyError, DataError, DeviceError, DivergedError, InputError, IntegrityError, NoSession, StorageError
 from edgekit.protocol.faults import device_error, response_error
 from edgekit.protocol.status import Status
 
@@ -15,7 +15,8 @@ KINDS = {
     DivergedError: (Status.DIVERGED,),
     StorageError: (Status.NO_SPACE, Status.NOT_FOUND, Status.PERMISSION, Status.IO),
     BusyError: (Status.BUSY,),
-    DeviceError: (Status.NO_PROGRAM, Status.NO_SESSION, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
+    NoSession: (Status.NO_SESSION,),
+    DeviceError: (Status.NO_PROGRAM, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),
 }
 
 

@@ -36,6 +36,7 @@ MESSAGES: dict[tuple[int, int], tuple[type[Request], type[m.Reply]]] = {
     (64, 10): (m.SessionsRequest, m.Sessions),
     (64, 11): (m.ResumeRequest, m.Started),
     (64, 12): (m.RemoveRequest, m.Empty),
+    (64, 13): (m.ShardsRequest, m.Window),
 }
 
 

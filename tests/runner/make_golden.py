@@ -22,7 +22,7 @@ from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, Res
 
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 TRAINING = 64
-INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE = range(13)
+INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS = range(14)
 MESSAGE_BYTES = 2048  # the buffer that replay.c gives the server
 
 
@@ -122,12 +122,14 @@ def idle() -> Iterator[Vector]:
     yield exchange("status, idle", scene, "nothing has run", OP.READ, STATUS, {}, status)
     yield exchange("status, empty body", scene, "no bytes are the empty map", OP.READ, STATUS, b"", status)
     yield exchange("status, indefinite map", scene, "an indefinite map is a map", OP.READ, STATUS, b"\xbf\xff", status)
-    info = {"version": "0.1.0", "protocol": 2, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
+    info = {"version": "0.1.0", "protocol": 3, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
     info |= {"cores": 4, "memory": 8 << 30, "pid": 4711, "home": None, "executable": "/opt/edgekit-runner", "instance": 99}
     yield exchange("info", scene, "the board", OP.READ, INFO, {}, info | {"disk": None})
     none = {"first": 0, "records": [], "next": 0, "state": "idle"}
     yield exchange("records, none", scene, "none yet", OP.READ, RECORDS, {"since": 0, "max": 100}, none)
     yield exchange("stop, idle", scene, "nothing to stop", OP.WRITE, STOP, {}, {})
+    why = "no session runs whose data comes as shards"
+    yield exchange("shards, idle", scene, "NO_SESSION", OP.WRITE, SHARDS, {}, failure(5, why))
     yield exchange("sensors", scene, "unknown keys are ignored", OP.WRITE, SENSORS, {"temperature": "/t", "humidity": 1}, {})
     yield exchange("sensors, none", scene, "all unknown again", OP.WRITE, SENSORS, {}, {})
     no_program = failure(4, "no program is loaded")
@@ -188,6 +190,21 @@ def bad_requests() -> Iterator[Vector]:
     yield bad("kept, own checkpoint", START, kept | {"checkpoint": "/c.ekc"}, only)
     evaluate = {"kind": "evaluate", "data": "/data", "session": "a", "program": "/store/p"}
     yield bad("kept, evaluate", START, evaluate, only)
+    stream = {"samples": 803, "steps": 4, "ahead": 3, "digest": bytes(32), "folder": "/spool"}
+    streamed = {k: v for k, v in start.items() if k != "data"} | {"stream": stream}
+    rule = '"stream" needs samples, steps, and at least 2 ahead; its folder is a kept session\'s own'
+    for key in ("samples", "steps"):
+        yield bad(f"stream, no {key}", START, streamed | {"stream": stream | {key: 0}}, rule)
+    yield bad("stream, one ahead", START, streamed | {"stream": stream | {"ahead": 1}}, rule)
+    most = '"ahead" is 17, at most 16 is possible'
+    yield bad("stream, much ahead", START, streamed | {"stream": stream | {"ahead": 17}}, most)
+    length = missing("digest", "byte string of the right length")
+    yield bad("stream, short digest", START, streamed | {"stream": stream | {"digest": b"1"}}, length)
+    yield bad("stream, digest a text", START, streamed | {"stream": stream | {"digest": "1" * 32}}, length)
+    folderless = {k: v for k, v in stream.items() if k != "folder"}
+    yield bad("stream, no folder", START, streamed | {"stream": folderless}, missing("folder", "text"))
+    yield bad("stream, a number", START, streamed | {"stream": 5}, missing("samples", "unsigned integer"))
+    yield bad("kept, a folder of its own", START, kept | {"stream": stream}, rule)
     yield bad("resume nothing", RESUME, {}, missing("session", "text"))
     yield bad("remove nothing", REMOVE, {}, missing("session", "text"))
     yield bad("records without since", RECORDS, {"max": 1}, missing("since", "unsigned integer"), OP.READ)
@@ -225,7 +242,33 @@ def running() -> Iterator[Vector]:
     yield Vector("reset, busy", scene, "a session runs", busy.hex(), answer.hex())
     forced = bytes(ResetWriteRequest(force=1, sequence=10))
     yield Vector("reset, forced", scene, "it is stopped first", forced.hex(), message(OP.WRITE_RSP, 0, 5, {}, 10).hex())
+    why = "no session runs whose data comes as shards"
+    yield exchange("shards, none", scene, "NO_SESSION: its data is on the board", OP.WRITE, SHARDS, {}, failure(5, why))
     yield exchange("stop", scene, "the session will stop", OP.WRITE, STOP, {}, {})
+
+
+def streaming() -> Iterator[Vector]:
+    """Session 3 has done 17 of 100 steps of 8 samples, in shards of 4 steps. Shards 4 and 5 are there, and room for 3."""
+    scene = "streaming"
+    window: dict[str, Any] = {"first": 4, "wanted": 6, "until": 7, "total": 25, "steps": 4, "samples": 803, "limit": 800}
+    window |= {"seed": 42, "shuffle": True, "digest": bytes(range(32)), "folder": "/home/sessions/gnu/spool"}
+    yield exchange("shards", scene, "what is wanted", OP.WRITE, SHARDS, {}, window)
+    brought: dict[str, Any] = {"number": 5, "bytes": 1000, "sha": bytes(32)}
+    yield exchange("shards, again", scene, "it is there already", OP.WRITE, SHARDS, brought, window)
+    early = failure(2, "there is no room for shard 7 yet, only below 7")
+    yield exchange("shards, too early", scene, "BAD_REQUEST", OP.WRITE, SHARDS, brought | {"number": 7}, early)
+    lost = failure(41, "cannot open /home/sessions/gnu/spool/6: No such file or directory")
+    yield exchange("shards, nothing there", scene, "NOT_FOUND", OP.WRITE, SHARDS, brought | {"number": 6}, lost)
+    short = failure(2, '"sha" is missing or is no byte string of the right length')
+    yield exchange("shards, short digest", scene, "BAD_REQUEST", OP.WRITE, SHARDS, brought | {"sha": b"12"}, short)
+    status = {"state": "running", "id": 3, "step": 17, "steps": 100, "next": 0, "rc": 0, "why": "", "session": None}
+    yield exchange("status, streaming", scene, "it has what it needs", OP.READ, STATUS, {}, status)
+    waiting = {"state": "waiting", "id": 3, "step": 17, "steps": 100, "next": 0, "rc": 0, "why": "", "session": None}
+    yield exchange("status, waiting", "waiting", "shard 4 is not there", OP.READ, STATUS, {}, waiting)
+    none = {"first": 0, "records": [], "next": 0, "state": "waiting"}
+    yield exchange("records, waiting", "waiting", "none yet", OP.READ, RECORDS, {"since": 0, "max": 9}, none)
+    window |= {"wanted": 4}
+    yield exchange("shards, waiting", "waiting", "the one in use is wanted", OP.WRITE, SHARDS, {}, window)
 
 
 def ended() -> Iterator[Vector]:
@@ -299,7 +342,7 @@ def write_home(home: Path) -> None:
 def at_home() -> Iterator[Vector]:
     """A home folder with sessions, and no program loaded."""
     scene = "home"
-    base = {"program": "/store/p", "data": "/store/d.data"}
+    base = {"program": "/store/p", "data": "/store/d.data", "stream": None}
 
     def row(name: str, state: str, step: int, records: int, rc: int, why: str, extra: int) -> dict[str, Any]:
         size = 64 + len(encode(KEPT | {"session": name})) + records * 128 + extra
@@ -347,7 +390,7 @@ def at_home() -> Iterator[Vector]:
 
 
 def vectors() -> list[Vector]:
-    return [*os_group(), *idle(), *bad_requests(), *running(), *ended(), *at_home(), *with_files()]
+    return [*os_group(), *idle(), *bad_requests(), *running(), *streaming(), *ended(), *at_home(), *with_files()]
 
 
 def text() -> str:

@@ -25,13 +25,14 @@ from tests.runner.make_golden import (
     RESUME,
     SAVE,
     SENSORS,
+    SHARDS,
     START,
     STATUS,
     STOP,
     TRAINING,
 )
 
-WRITES = {LOAD, START, STOP, SAVE, SENSORS, RESUME, REMOVE}
+WRITES = {LOAD, START, STOP, SAVE, SENSORS, RESUME, REMOVE, SHARDS}
 ECHO, RESET = 0, 5  # of group 0, both written
 SECONDS = 20.0
 

@@ -49,6 +49,20 @@ static void set_scene(ek_training *t, const char *scene) {
             ek_record r = record_of(i);
             ek_records_add(&t->records, &r);
         }
+    } else if (strcmp(scene, "streaming") == 0 || strcmp(scene, "waiting") == 0) {
+        static const uint8_t shard[64];
+        ek_stream stream = {.samples = 803, .steps = 4, .ahead = 3, .folder = {"/home/sessions/gnu/spool"}};
+        for (int i = 0; i < EK_DIGEST; i++)
+            stream.digest[i] = (uint8_t)i;
+        s->state = EK_RUNNING;
+        s->id = 3;
+        s->step = 17;
+        s->steps = 100;
+        s->shuffle = true;
+        s->position.seed = 42;
+        ek_spool_begin(&s->spool, &platform, &stream, true, s->step, 8, 800);
+        if (strcmp(scene, "streaming") == 0)
+            s->spool.shards[4] = s->spool.shards[5] = (ek_file){shard, sizeof shard};
     } else if (strcmp(scene, "failed") == 0) {
         s->state = EK_FAILED;
         s->id = 9;

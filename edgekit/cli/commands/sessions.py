@@ -27,8 +27,9 @@ def command(device: str, remove: tuple[str, ...]) -> None:
             return
         table = Table("Id", "State", "Steps", "Checkpoint", "Size", "Why")
         for k in kept:
+            state = "waiting for data" if k.state == "waiting" else k.state
             checkpoint = "none" if k.checkpoint is None else f"step {k.checkpoint}"
-            table.add_row(k.id, k.state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), k.why)
+            table.add_row(k.id, state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), k.why)
         console.print(table)
 
     report([k.model_dump() for k in kept], draw)

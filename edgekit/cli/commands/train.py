@@ -9,10 +9,10 @@ import click
 
 import edgekit
 from edgekit.cli.device import open_device
-from edgekit.cli.options import ANY_PATH, detach_option, device_options, run_dir_option
+from edgekit.cli.options import ANY_PATH, detach_option, device_options, run_dir_option, stream_options
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import detach, watch
-from edgekit.errors import InputError
+from edgekit.errors import InputError, StorageError
 
 
 @click.command("train")
@@ -27,6 +27,7 @@ from edgekit.errors import InputError
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of the order, and of dropout.")
 @click.option("--checkpoint-every", metavar="STEPS", type=click.IntRange(min=1), help="Save a checkpoint that often.")
 @click.option("--resume", metavar="PATH", type=ANY_PATH, help="Go on from a checkpoint, or from a run's folder.")
+@stream_options
 @run_dir_option
 @detach_option
 @json_option
@@ -39,21 +40,29 @@ def command(
     isa: str | None,
     board: str | None,
     leave: bool,
+    stream: bool | None,
     **options: Any,
 ) -> None:
     """Train MODEL.ekp on DEVICE: "local", this machine, or a board, "ssh://user@host".
 
     Ctrl-C stops the board and keeps what was trained. A board keeps a session also when the link is cut or this machine is
-    switched off: it goes on, and `edgekit attach` watches it again.
+    switched off: it goes on, and `edgekit attach` watches it again. Data that does not fit on the board is streamed while it
+    trains: such a session waits for data while this machine is away.
     """
     from edgekit.sessions import OnBoard
 
     dataset = OnBoard(board_data) if board_data is not None else data
     if dataset is None or (data is not None and board_data is not None):
         raise InputError("a session has one data set", "give --data DIR, a folder here, or --board-data DIR, one on the board")
+    if leave and stream:
+        raise InputError("a streamed session needs this computer: it brings the data", "leave out --detach, or --stream")
     loaded = edgekit.load(program)
     with open_device(device, threads=threads, isa=isa, board=board) as connected:
-        session = connected.train(loaded, dataset, **options)
+        try:
+            session = connected.train(loaded, dataset, stream=False if leave else stream, **options)
+        except StorageError as error:
+            error.hint += "; without --detach the data is streamed, a few shards at a time" if leave and stream is None else ""
+            raise
         if leave:
             detach(session, device)
         else:

@@ -110,17 +110,24 @@ class Connection:
             NoSftp: the board's SSH server has none.
         """
         if self._sftp is None:
-            channel = self._open(deadline)
-            try:
-                channel.settimeout(max(deadline.remaining(), 0.001))
-                channel.invoke_subsystem("sftp")
-                self._sftp = Sftp(Stream(self.name, channel, self._connected.socket, STALL), deadline)
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise self._without_sftp(error, deadline) from error
-            except ConnectionLost as error:
-                self._open(deadline).close()  # raises where it is the connection that is lost, not the SFTP server that ended
-                raise self._without_sftp(error, deadline) from error
+            self._sftp = self.open_sftp(deadline)
         return self._sftp
+
+    def open_sftp(self, deadline: Deadline) -> Sftp:
+        """Another file channel, for who keeps requests in flight while others ask.
+
+        Raises: as ``sftp`` does.
+        """
+        channel = self._open(deadline)
+        try:
+            channel.settimeout(max(deadline.remaining(), 0.001))
+            channel.invoke_subsystem("sftp")
+            return Sftp(Stream(self.name, channel, self._connected.socket, STALL), deadline)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._without_sftp(error, deadline) from error
+        except ConnectionLost as error:
+            self._open(deadline).close()  # raises where it is the connection that is lost, not the SFTP server that ended
+            raise self._without_sftp(error, deadline) from error
 
     def close(self) -> None:
         """End the connection; again and again is fine."""

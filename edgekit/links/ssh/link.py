@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edgekit.errors import LinkError
@@ -13,6 +13,7 @@ from edgekit.files import storage_errors
 from edgekit.links.deadline import Deadline
 from edgekit.links.progress import Moved, Progress, silent
 from edgekit.links.ssh import runner, store
+from edgekit.links.ssh.bringing import Bringing
 from edgekit.links.ssh.connection import Connection, Finished
 from edgekit.links.ssh.errors import ConnectionLost
 from edgekit.links.ssh.sftp import READ, file_error
@@ -51,6 +52,7 @@ class SshLink:
         self._stream: Stream | None = None
         self._heard = False
         self._folders: set[str] = set()
+        self._bringing: Bringing | None = None
         self._closed = False
 
     def send(self, data: bytes, deadline: Deadline) -> None:
@@ -82,6 +84,16 @@ class SshLink:
     def put_file(self, local: Path, deadline: Deadline) -> str:
         self._check_open()
         return store.put(self.connection, local, deadline, self.progress)
+
+    def missing(self, local: Path, deadline: Deadline) -> int:
+        self._check_open()
+        return store.missing(self.connection, local, deadline)
+
+    def bring(self, data: bytes, remote: str, deadline: Deadline) -> Iterator[None]:
+        self._check_open()
+        if self._bringing is None:  # a channel of its own: answers to writes come while the other one is used
+            self._bringing = Bringing(self.connection.open_sftp(deadline))
+        return self._bringing.bring(data, remote, deadline)
 
     def get_file(self, remote: str, local: Path, deadline: Deadline) -> None:
         """Fetch a file, whole or not at all; an unfinished one lies beside it, and the next try goes on there."""

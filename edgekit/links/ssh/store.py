@@ -51,9 +51,21 @@ def _sha256(path: Path, *_: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def missing(connection: Connection, local: Path, deadline: Deadline) -> int:
+    """Bytes of a file, or of a folder of ``.npy`` files, that are not in the store. Raises: as ``put`` does."""
+    folder = _folder(connection, deadline)
+    sizes = {path: path.stat().st_size for path in (_arrays(local) if local.is_dir() else [local])}
+    sftp = connection.sftp(deadline)
+    there = {path: sftp.stat(f"{folder}/{sha256_of(path)}", deadline) for path in sizes}
+    return sum(size for path, size in sizes.items() if (facts := there[path]) is None or facts.size != size)
+
+
+def _arrays(local: Path) -> list[Path]:
+    return sorted(path for path in local.iterdir() if path.suffix == ".npy" and path.is_file())
+
+
 def _put_folder(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> str:
-    files = sorted(path for path in local.iterdir() if path.suffix == ".npy" and path.is_file())
-    digests = {path.name: _put_file(connection, path, deadline, progress)[0] for path in files}
+    digests = {path.name: _put_file(connection, path, deadline, progress)[0] for path in _arrays(local)}
     lines = "".join(sorted(f"{name} {digest}\n" for name, digest in digests.items()))
     folder = f"{_folder(connection, deadline)}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
     sftp = connection.sftp(deadline)
