@@ -19,7 +19,6 @@ from edgekit.links.ssh.stream import STALL, Stream
 #: Called as a transfer moves on: bytes that the board has (those of earlier tries too), bytes in all.
 Moved = Callable[[int, int], None]
 
-_PIECE = 1 << 18  #: bytes read at once
 _USAGE = 2  #: exit code of a runner that does not know the word
 
 
@@ -64,7 +63,7 @@ def _feed(stream: Stream, source: BinaryIO, start: int, size: int, part: str, de
     moved(start, size)
     source.seek(start)
     while at < size:
-        data = source.read(min(_PIECE, size - at))
+        data = source.read(min(stream.packet, size - at))
         if not data:
             raise RemoteFileError(f"the file for {part} became shorter while it was sent", "send it again once it is complete")
         stream.send(data, deadline)

@@ -40,7 +40,7 @@ class Stream:
         while view:
             self._limit(deadline)
             try:
-                sent = self.channel.send(bytes(view[: self.packet]))
+                sent = self.channel.send(data if len(view) == len(data) <= self.packet else bytes(view[: self.packet]))
             except TimeoutError:
                 raise self._silent(deadline) from None
             except (OSError, EOFError, paramiko.SSHException) as error:
