@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgekit.errors import BusyError, DeviceError, EdgekitError, IntegrityError, LinkError
+from edgekit.files import storage_errors
 from edgekit.links.deadline import Deadline
 from edgekit.links.progress import Moved
 from edgekit.links.ssh import Connection, SshLink, runner
 from edgekit.links.ssh.errors import ConnectionLost, RemoteMissing
-from edgekit.links.ssh.sftp import READ
-from edgekit.links.ssh.store import send
-from edgekit.links.ssh.transfer import download
+from edgekit.links.ssh.sftp import READ, disk_full
+from edgekit.links.ssh.transfer import download, upload
 from edgekit.protocol import PROTOCOL, Client
 from edgekit.protocol.messages import Info
 from edgekit.sessions.flash_plan import Health, Plan, Prune, Reset, Step, Switch, Trial, Upload, Verify
@@ -114,7 +115,7 @@ class _Work:
         deadline = Deadline.after(UPLOAD_SECONDS)
         executable = self.folder.executable(step.release)
         self.connection.sftp(deadline).make_folders(executable.rpartition("/")[0], deadline)
-        start = send(self.connection, step.local, f"{executable}.part", deadline, self.listen)
+        start = _send(self.connection, step.local, f"{executable}.part", deadline, self.listen)
         return f"{step.bytes - start} bytes" + (f", {start} were there" if start else "")
 
     def _verify(self, step: Verify) -> str:
@@ -240,6 +241,25 @@ class _Work:
 def _is_of(info: Info, release: str) -> bool:
     """Whether a host runs a release; one that does not tell its executable counts as such."""
     return info.executable is None or f"/releases/{release}/" in info.executable
+
+
+def _send(connection: Connection, local: Path, part: str, deadline: Deadline, listen: Callable[[Event], None]) -> int:
+    """Upload by SFTP, since there may be no runner yet, into an unfinished file, from where it ends; that offset.
+
+    Raises:
+        RemoteDiskFull: there is no room, which is seen before the first byte goes.
+    """
+    sftp = connection.sftp(deadline)
+    size = local.stat().st_size
+    there = sftp.stat(part, deadline)
+    wanted = size - min(size, there.size if there else 0)
+    disk = sftp.disk(part.rpartition("/")[0], deadline)
+    if disk is not None and disk.free < wanted:
+        raise disk_full(f"{connection.name}: {local.name} needs {wanted / 2**20:.1f} MiB in {part.rpartition('/')[0]}", disk.free)
+    with storage_errors(f"cannot read {local}"):
+        file = local.open("rb", buffering=0)
+    with file:
+        return upload(sftp, file, size, part, deadline, lambda done, total: listen(Moved(local.name, done, total)))
 
 
 def _digest(connection: Connection, path: str, deadline: Deadline) -> str:

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const uint32_t K[64] = {
+const uint32_t ek_sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,
     0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa,
     0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85,
@@ -31,7 +31,7 @@ static void compress(uint32_t state[8], const uint8_t *block)
     }
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6], h = state[7];
     for (int t = 0; t < 64; t++) {
-        uint32_t t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + w[t];
+        uint32_t t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + ek_sha256_constants[t] + w[t];
         uint32_t t2 = (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
         h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
     }
@@ -39,9 +39,15 @@ static void compress(uint32_t state[8], const uint8_t *block)
     state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
+void ek_sha256_mix_plain(uint32_t state[8], const uint8_t *blocks, size_t count)
+{
+    for (; count > 0; blocks += 64, count--)
+        compress(state, blocks);
+}
+
 void ek_sha256_start(ek_sha256 *sha)
 {
-    *sha = (ek_sha256){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+    *sha = (ek_sha256){.mix = ek_sha256_mix_here(), .state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
 }
 
 void ek_sha256_add(ek_sha256 *sha, const void *data, size_t bytes)
@@ -55,13 +61,14 @@ void ek_sha256_add(ek_sha256 *sha, const void *data, size_t bytes)
             memcpy(sha->block + held, from, take);
         if (held + take < 64)
             return;
-        compress(sha->state, sha->block);
+        sha->mix(sha->state, sha->block, 1);
         from += take, bytes -= take;
     }
-    for (; bytes >= 64; from += 64, bytes -= 64)
-        compress(sha->state, from);
-    if (bytes > 0)
-        memcpy(sha->block, from, bytes);
+    size_t whole = bytes / 64;
+    if (whole > 0)
+        sha->mix(sha->state, from, whole);
+    if (bytes % 64 > 0)
+        memcpy(sha->block, from + 64 * whole, bytes % 64);
 }
 
 void ek_sha256_finish(ek_sha256 *sha, uint8_t digest[32])

@@ -13,10 +13,10 @@ static const char usage[] = "usage: edgekit-runner [--threads N] [--isa NAME] [s
                             "       edgekit-runner attach [--home DIR] [--threads N] [--isa NAME] [--idle SECONDS]\n"
                             "       edgekit-runner host [--home DIR] [--threads N] [--isa NAME] [--idle SECONDS]\n"
                             "       edgekit-runner check [--home DIR] [--threads N] [--isa NAME]\n"
-                            "       edgekit-runner digest FILE...\n"
+                            "       edgekit-runner receive FILE BYTES\n"
                             "       edgekit-runner version\n";
 
-static const char *const words[] = {"serve", "attach", "host", "check", "digest", "version", NULL};
+static const char *const words[] = {"serve", "attach", "host", "check", "receive", "version", NULL};
 
 static int mistake(const char *what, const char *word) {
     fprintf(stderr, "edgekit-runner: %s %s\n%s", what, word, usage);
@@ -54,6 +54,15 @@ static const char *find_word(const char *text) {
     return NULL;
 }
 
+static int set_file(ek_options *o, char **words_after, int count) {
+    if (count != 2)
+        return mistake("a file and its bytes must follow", "receive");
+    char *end;
+    o->file = words_after[0];
+    o->file_bytes = strtoull(words_after[1], &end, 10);
+    return *end || end == words_after[1] || *words_after[1] == '-' ? mistake("no number of bytes:", words_after[1]) : 0;
+}
+
 int ek_options_parse(ek_options *o, int argc, char **argv) {
     *o = (ek_options){.word = "serve", .idle = IDLE_SECONDS};
     for (int i = 1; i < argc; i++) {
@@ -70,11 +79,8 @@ int ek_options_parse(ek_options *o, int argc, char **argv) {
         if (!word)
             return mistake("unknown word", argv[i]);
         o->word = word;
-        if (strcmp(word, "digest") == 0) {
-            o->files = argv + i + 1;
-            o->file_count = argc - i - 1;
-            return o->file_count ? 0 : mistake("no files after", word);
-        }
+        if (strcmp(word, "receive") == 0)
+            return set_file(o, argv + i + 1, argc - i - 1);
     }
     return 0;
 }

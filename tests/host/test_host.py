@@ -378,16 +378,6 @@ def test_a_checkpoint_that_cannot_be_written_fails_the_session_alone(home: Home,
 # ---- the other words ----
 
 
-def test_digest_is_sha256sum_with_the_size(command: tuple[str, ...], tmp_path: Path) -> None:
-    files = [tmp_path / "a b", tmp_path / "empty"]
-    files[0].write_bytes(os.urandom(3 << 20))
-    files[1].write_bytes(b"")
-    done = subprocess.run([*command, "digest", *map(str, files), "/nowhere"], capture_output=True, text=True)
-    lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.stat().st_size}  {f}\n" for f in files]
-    assert (done.returncode, done.stdout) == (1, "".join(lines))
-    assert "/nowhere: No such file" in done.stderr
-
-
 def test_check_says_what_it_checked(command: tuple[str, ...], tmp_path: Path) -> None:
     done = subprocess.run([*command, "check", "--home", str(tmp_path / "h")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -396,7 +386,16 @@ def test_check_says_what_it_checked(command: tuple[str, ...], tmp_path: Path) ->
 
 
 def test_words_that_there_are_not(command: tuple[str, ...]) -> None:
-    for words in (["dance"], ["--volume", "11"], ["digest"], ["host", "--idle"], ["host", "--idle", "0"]):
+    for words in (
+        ["dance"],
+        ["--volume", "11"],
+        ["receive"],
+        ["receive", "f"],
+        ["receive", "f", "x"],
+        ["receive", "f", "-1"],
+        ["host", "--idle"],
+        ["host", "--idle", "0"],
+    ):
         done = subprocess.run([*command, *words], capture_output=True, text=True)
         assert done.returncode == 2
         assert "usage:" in done.stderr

@@ -55,7 +55,7 @@ class Sshd:
             f"ListenAddress {host}",
             f"HostKey {self.host_key}",
             f"AuthorizedKeysFile {authorized}",
-            f"SetEnv EDGEKIT_HOME={home}",
+            f"SetEnv EDGEKIT_HOME={home} HOME={folder}",  # the login shell reads nothing of whoever runs this
             "StrictModes no",
             "UsePAM no",
             "PidFile none",

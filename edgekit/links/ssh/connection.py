@@ -79,21 +79,24 @@ class Connection:
     def run(self, command: str | Sequence[str], deadline: Deadline) -> Finished:
         """Run a command (a line for the POSIX shell, or words) to its end."""
         stream = self.start(command, deadline)
-        out = bytearray()
         try:
-            while data := stream.read(deadline):
-                out += data
-            if not stream.channel.status_event.wait(deadline.remaining()):
-                raise deadline.expired(f"{self.name}: {_brief(command)}")
-            if not stream.channel.exit_status_ready() or (stream.channel.exit_status == -1 and not self.alive):
-                raise lost(self.name)
-            err = _stderr(stream.channel)
+            return self.finish(stream, _brief(command), deadline)
         finally:
             stream.close()
-        return Finished(stream.channel.exit_status, out.decode(errors="replace"), err)
 
-    def start(self, command: str | Sequence[str], deadline: Deadline) -> Stream:
-        """Start a command; its input and output."""
+    def finish(self, stream: Stream, what: str, deadline: Deadline) -> Finished:
+        """Await the end of a command, called ``what`` in errors."""
+        out = bytearray()
+        while data := stream.read(deadline):
+            out += data
+        if not stream.channel.status_event.wait(deadline.remaining()):
+            raise deadline.expired(f"{self.name}: {what}")
+        if not stream.channel.exit_status_ready() or (stream.channel.exit_status == -1 and not self.alive):
+            raise lost(self.name)
+        return Finished(stream.channel.exit_status, out.decode(errors="replace"), _stderr(stream.channel))
+
+    def start(self, command: str | Sequence[str], deadline: Deadline, stall: float | None = None) -> Stream:
+        """Start a command; its input and output, on which ``stall`` seconds of silence are a lost connection."""
         line = command if isinstance(command, str) else shlex.join(command)
         channel = self._open(deadline)
         try:
@@ -101,7 +104,7 @@ class Connection:
             channel.exec_command(f"exec sh -c {shlex.quote(line)}")
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._broken(error, deadline, "starting a command") from error
-        return Stream(self.name, channel, self._connected.socket)
+        return Stream(self.name, channel, self._connected.socket, stall)
 
     def sftp(self, deadline: Deadline) -> Sftp:
         """The file channel, opened when it is first asked for.

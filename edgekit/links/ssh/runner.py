@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgekit.errors import IntegrityError, LinkError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.connection import Connection, Finished
-from edgekit.links.ssh.errors import NoExec, NoRunner, RemoteFileError, RemotePermission, WrongArchitecture
+from edgekit.links.ssh.errors import NoExec, NoRunner, RemotePermission, WrongArchitecture
 from edgekit.links.ssh.sftp import READ, Kind, string
 
 #: Values of ``e_machine`` in an ELF file, and what ``uname -m`` says on such a processor.
@@ -33,24 +33,14 @@ def run(connection: Connection, executable: str, words: Sequence[str], deadline:
         NoRunner, WrongArchitecture, NoExec, RemotePermission: it does not start.
     """
     done = connection.run([executable, *words], deadline)
-    if done.code in (_NOT_FOUND, _NOT_EXECUTED) or (done.code == 2 and "yntax error" in done.err):
+    if did_not_start(done):
         raise why_not_started(connection, executable, done, deadline)
     return done
 
 
-def digest(connection: Connection, executable: str, path: str, deadline: Deadline) -> tuple[str, int]:
-    """SHA-256 in hexadecimal and size of a file on the board, by the runner's own word.
-
-    Raises:
-        RemoteFileError: it cannot be read there.
-    """
-    done = run(connection, executable, ["digest", path], deadline)
-    fields = done.out.split(None, 2)
-    if done.code != 0 or len(fields) != 3 or not fields[1].isdigit():
-        raise RemoteFileError(
-            f"{connection.name}: the runner cannot digest {path}: {done.words}", f"`edgekit flash {connection.name}` renews it"
-        )
-    return fields[0], int(fields[1])
+def did_not_start(done: Finished) -> bool:
+    """Whether a command ended because the board's shell could not start it."""
+    return done.code in (_NOT_FOUND, _NOT_EXECUTED) or (done.code == 2 and "yntax error" in done.err)
 
 
 def check_digest(connection: Connection, path: str, wanted: str, found: str) -> None:

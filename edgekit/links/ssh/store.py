@@ -11,14 +11,11 @@ from edgekit.errors import IntegrityError
 from edgekit.files import storage_errors
 from edgekit.links.deadline import Deadline
 from edgekit.links.progress import Moved, Progress
-from edgekit.links.ssh import runner
+from edgekit.links.ssh import receive, runner
 from edgekit.links.ssh.connection import Connection
 from edgekit.links.ssh.errors import RemoteFileError
-from edgekit.links.ssh.sftp import disk_full
-from edgekit.links.ssh.transfer import upload
 
 _TRIES = 3  #: a piece from before a power cut may hold anything, and another host may finish the same file meanwhile
-_BLOCK = 1 << 20
 
 
 def put(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> str:
@@ -103,8 +100,7 @@ def place(connection: Connection, local: Path, digest: str, path: str, deadline:
     """Upload a file to ``path``, which appears there whole and verified, or not at all. ``<path>.part`` is what is under way."""
     for left in reversed(range(_TRIES)):
         try:
-            send(connection, local, f"{path}.part", deadline, progress)
-            found, _ = runner.digest(connection, runner.current(connection.home(deadline)), f"{path}.part", deadline)
+            found = _send(connection, local, f"{path}.part", deadline, progress)
             runner.check_digest(connection, f"{path}.part", digest, found)
             connection.sftp(deadline).rename(f"{path}.part", path, deadline)
         except IntegrityError:
@@ -125,23 +121,13 @@ def _arrived(connection: Connection, path: str, size: int, deadline: Deadline) -
     return there is not None and there.size == size
 
 
-def send(connection: Connection, local: Path, part: str, deadline: Deadline, progress: Progress) -> int:
-    """Upload into an unfinished file, from where it ends; that offset.
-
-    Raises:
-        RemoteDiskFull: there is no room, which is seen before the first byte goes.
-    """
-    sftp = connection.sftp(deadline)
-    size = local.stat().st_size
-    there = sftp.stat(part, deadline)
-    wanted = size - min(size, there.size if there else 0)
-    disk = sftp.disk(part.rpartition("/")[0], deadline)
-    if disk is not None and disk.free < wanted:
-        raise disk_full(f"{connection.name}: {local.name} needs {wanted / 2**20:.1f} MiB in {part.rpartition('/')[0]}", disk.free)
+def _send(connection: Connection, local: Path, part: str, deadline: Deadline, progress: Progress) -> str:
+    """Upload into an unfinished file, from where it ends; its SHA-256, as the board has it."""
     with storage_errors(f"cannot read {local}"):
         file = local.open("rb", buffering=0)
     with file:
-        return upload(sftp, file, size, part, deadline, lambda done, total: progress(Moved(local.name, done, total)))
+        moved = lambda done, total: progress(Moved(local.name, done, total))  # noqa: E731
+        return receive.send(connection, file, local.stat().st_size, part, deadline, moved)
 
 
 def _folder(connection: Connection, deadline: Deadline) -> str:

@@ -17,13 +17,17 @@ CHUNK = 1 << 22  #: bytes taken at once
 
 
 class Stream:
-    """The standard input and output of what runs at the channel's other end."""
+    """The standard input and output of what runs at the channel's other end.
+
+    Attributes:
+        stall: seconds of silence that count as a lost connection; None: silence is no fault, as of a runner that computes.
+    """
 
     def __init__(self, name: str, channel: paramiko.Channel, socket: Socket, stall: float | None = None) -> None:
         self.name = name
         self.channel = channel
         self._socket = socket
-        self._stall = stall  #: None: silence is no fault, as of a runner that computes
+        self.stall = stall
 
     @property
     def packet(self) -> int:
@@ -36,7 +40,7 @@ class Stream:
         while view:
             self._limit(deadline)
             try:
-                sent = self.channel.send(bytes(view[: self.packet]))
+                sent = self.channel.send(data if len(view) == len(data) <= self.packet else bytes(view[: self.packet]))
             except TimeoutError:
                 raise self._silent(deadline) from None
             except (OSError, EOFError, paramiko.SSHException) as error:
@@ -71,13 +75,13 @@ class Stream:
             self.channel.close()
 
     def _limit(self, deadline: Deadline) -> None:
-        seconds = deadline.remaining() if self._stall is None else min(deadline.remaining(), self._stall)
+        seconds = deadline.remaining() if self.stall is None else min(deadline.remaining(), self.stall)
         self._socket.end = time.monotonic() + seconds
         self.channel.settimeout(max(seconds, 0.001))
 
     def _silent(self, deadline: Deadline) -> LinkError:
         if deadline.remaining() > 0:
-            return ConnectionLost(f"{self.name}: nothing has moved on the connection for {self._stall:g} s", _AGAIN)
+            return ConnectionLost(f"{self.name}: nothing has moved on the connection for {self.stall:g} s", _AGAIN)
         return deadline.expired(self.name)
 
     def lost(self, error: BaseException | None = None) -> LinkError:

@@ -203,7 +203,7 @@ def test_an_upload_goes_on_where_it_was_cut(flashed: Sshd, proxy: Proxy, through
 def test_a_half_open_upload_ends_in_time_and_goes_on(
     flashed: Sshd, proxy: Proxy, through: str, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgekit.links.ssh.connection.STALL", 1.0)
+    monkeypatch.setattr("edgekit.links.ssh.receive.STALL", 1.0)
     proxy.silent_after = 2 * MIB
     link = open_link(through)
     start = time.monotonic()
@@ -227,7 +227,7 @@ def test_a_piece_with_other_bytes_is_sent_anew(link: SshLink, flashed: Sshd, sam
 
 
 def test_a_board_that_spoils_bytes_is_an_integrity_error(board: Sshd, address: str, sample: Path) -> None:
-    install(board.home, f"#!/bin/sh\necho {'0' * 64}  7  $2\n")
+    install(board.home, f"#!/bin/sh\n: > $2; echo 0; head -c $3 > /dev/null; echo {'0' * 64}\n")
     link = open_link(address)
     with pytest.raises(IntegrityError, match="SHA-256"):
         link.put_file(sample, soon())
