@@ -244,6 +244,35 @@ def test_a_board_that_spoils_bytes_is_an_integrity_error(board: Sshd, address: s
     assert names(board.home / "store") == []
 
 
+def test_a_runner_that_does_not_know_how_to_receive(board: Sshd, address: str, sample: Path) -> None:
+    install(board.home, "#!/bin/sh\necho 'edgekit-runner: unknown word receive' >&2\nexit 2\n")
+    link = open_link(address)
+    with pytest.raises(LinkError, match="too old") as caught:
+        link.put_file(sample, soon())
+    assert f"edgekit flash {address}" in caught.value.hint
+    link.close()
+
+
+def test_a_runner_that_ends_while_it_receives(board: Sshd, address: str, sample: Path) -> None:
+    """Its word counts, not that the rest could not be sent; and the connection is still good."""
+    end = "echo 'edgekit-runner: cannot write x: No space left on device' >&2; exit 1"
+    install(board.home, f"#!/bin/sh\necho 0; head -c 100000 > $2; {end}\n")
+    link = open_link(address)
+    with pytest.raises(errors.RemoteDiskFull, match="cannot write x: No space left"):
+        link.put_file(sample, soon())
+    assert link.connection.run("echo there", soon()).out == "there\n"
+    link.close()
+
+
+def test_a_login_shell_that_prints_is_named(board: Sshd, address: str, sample: Path) -> None:
+    install(board.home, "#!/bin/sh\necho Welcome\n")
+    link = open_link(address)
+    with pytest.raises(LinkError, match="begins with 'Welcome'") as caught:
+        link.put_file(sample, soon())
+    assert "login shell" in caught.value.hint
+    link.close()
+
+
 def test_two_hosts_send_the_same_at_once(flashed: Sshd, address: str, sample: Path) -> None:
     results: list[str | LinkError] = []
 
