@@ -1,13 +1,18 @@
-"""Files over SSH beside ``scp``, on the same path: a real sshd on loopback, so that the processor is what limits both.
+"""Files over SSH beside ``scp``, on the same path to a real sshd.
 
-    python -m benchmarks.transfer [--megabytes 256] [--rounds 5]
+    python -m benchmarks.transfer [--megabytes 256] [--rounds 5] [--mbit 1000]
 
-Rounds are interleaved; every time includes connecting and logging in. ``upload`` and ``download`` are the transfer alone;
-``put_file`` and ``get_file`` are what users call: an upload's digest here and on the board, and fsync, which scp does not do.
+On loopback the processor limits both; ``--mbit`` paces a line into a network namespace (root, tc). Rounds are interleaved;
+every time includes connecting and logging in.
+
+``put_file`` and ``get_file`` are what users call. An upload's time ends when the file has been hashed here and on the board,
+and is on the board's disk; scp's ends when the board's kernel has the bytes: "scp, sync, sha256sum" is what compares in kind.
+``upload`` and ``download`` are SFTP alone; the upload is that of a runner's first flash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import statistics
@@ -15,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -29,21 +34,43 @@ from edgekit.links.progress import silent
 from edgekit.links.ssh import Connection, SshLink, store
 from edgekit.links.ssh.sftp import READ
 from edgekit.links.ssh.transfer import download, upload
+from tests.support.network import Namespace, ip
 from tests.support.sshd import MISSING, SSHD, Sshd, lone_board
 
 _SECONDS = 600.0
-_UP = ("scp up", "upload", "put_file")
+_UP = ("scp up", "scp, sync, sha256sum", "put_file", "upload")
 
 
 @click.command()
 @click.option("--megabytes", default=256, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
-def main(megabytes: int, rounds: int) -> None:
+@click.option("--mbit", type=int, help="Megabit a second of the line to the board.  [default: loopback]")
+def main(megabytes: int, rounds: int, mbit: int | None) -> None:
     """Time both sides and print the ratio of their medians."""
     if SSHD is None:
         sys.exit(MISSING)
-    with tempfile.TemporaryDirectory() as name, lone_board(Path(name)) as server:
-        _report(_measure(Path(name), server, megabytes, rounds), megabytes)
+    with tempfile.TemporaryDirectory() as name, _line(mbit) as (host, enter), lone_board(Path(name), host, enter) as server:
+        times = _measure(Path(name), server, megabytes, rounds)
+    _report(times, megabytes, f"{mbit} Mbit/s" if mbit else "loopback")
+
+
+@contextlib.contextmanager
+def _line(mbit: int | None) -> Iterator[tuple[str, Sequence[str]]]:
+    """The board's address at the end of a line, and what a command begins with that runs there."""
+    if mbit is None:
+        yield "127.0.0.1", ()
+        return
+    place = Namespace()
+    try:
+        mine, other = place.devices
+        ip("link", "add", mine, "type", "veth", "peer", "name", other)
+        place.join()
+        pace = ["root", "tbf", "rate", f"{mbit}mbit", "burst", "1mb", "latency", "50ms"]
+        for inside, device in (((), mine), (place.enter, other)):
+            subprocess.run([*inside, "tc", "qdisc", "add", "dev", device, *pace], check=True)
+        yield place.there, place.enter
+    finally:
+        place.remove()
 
 
 def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int) -> dict[str, list[float]]:
@@ -66,41 +93,55 @@ def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int) -> dict[st
 
 
 def _ways(server: Sshd, file: Path, sent: Path, back: Path) -> dict[str, Callable[[], None]]:
-    address = server.address
     size = file.stat().st_size
 
+    keys = Path.home() / ".ssh"
+    options = [
+        "-q",
+        "-i",
+        str(keys / "id_ed25519"),
+        "-o",
+        f"UserKnownHostsFile={keys / 'known_hosts'}",
+        "-o",
+        f"Port={server.port}",
+    ]
+
     def scp(*words: str) -> None:
-        known = f"UserKnownHostsFile={Path.home() / '.ssh' / 'known_hosts'}"
-        key = str(Path.home() / ".ssh" / "id_ed25519")
-        subprocess.run(["scp", "-q", "-i", key, "-o", known, "-P", str(server.port), *words], check=True)
+        subprocess.run(["scp", *options, *words], check=True)
+
+    def scp_and_verify() -> None:
+        scp(str(file), f"{server.host}:{sent}")
+        words = f"sync '{sent}' && sha256sum '{sent}'"
+        subprocess.run(["ssh", *options, server.host, words], check=True, stdout=subprocess.DEVNULL)
 
     def just_upload() -> None:
         deadline = Deadline.after(_SECONDS)
-        with Connection(address, deadline) as connection, file.open("rb", buffering=0) as source:
+        with Connection(server.address, deadline) as connection, file.open("rb", buffering=0) as source:
             upload(connection.sftp(deadline), source, size, str(sent), deadline, lambda *_: None)
 
     def just_download() -> None:
         deadline = Deadline.after(_SECONDS)
-        with Connection(address, deadline) as connection, back.open("wb") as target:
+        with Connection(server.address, deadline) as connection, back.open("wb") as target:
             sftp = connection.sftp(deadline)
             download(sftp, sftp.open(str(sent), READ, deadline), str(sent), size, target, 0, deadline, lambda *_: None)
 
     def put_file() -> None:
         store._sha256.cache_clear()
-        link = SshLink(Connection(address), progress=silent)
+        link = SshLink(Connection(server.address), progress=silent)
         link.put_file(file, Deadline.after(_SECONDS))
         link.close()
 
     def get_file() -> None:
-        link = SshLink(Connection(address))
+        link = SshLink(Connection(server.address))
         link.get_file(str(sent), back, Deadline.after(_SECONDS))
         link.close()
 
     return {
-        "scp up": lambda: scp(str(file), f"127.0.0.1:{sent}"),
-        "upload": just_upload,
+        "scp up": lambda: scp(str(file), f"{server.host}:{sent}"),
+        "scp, sync, sha256sum": scp_and_verify,
         "put_file": put_file,
-        "scp down": lambda: scp(f"127.0.0.1:{sent}", str(back)),
+        "upload": just_upload,
+        "scp down": lambda: scp(f"{server.host}:{sent}", str(back)),
         "download": just_download,
         "get_file": get_file,
     }
@@ -121,8 +162,8 @@ def _rows(times: dict[str, list[float]], megabytes: int) -> Iterator[tuple[str, 
         yield name, f"{median:.2f} s ({spread})", f"{megabytes / median:.0f} MiB/s", f"{median / peer:.2f}"
 
 
-def _report(times: dict[str, list[float]], megabytes: int) -> None:
-    table = Table("way", "median (least … most)", "speed", "time / scp's", title=f"{megabytes} MiB over a loopback sshd")
+def _report(times: dict[str, list[float]], megabytes: int, line: str) -> None:
+    table = Table("way", "median (least … most)", "speed", "time / scp's", title=f"{megabytes} MiB to and from an sshd: {line}")
     for row in _rows(times, megabytes):
         table.add_row(*row)
     Console().print(table)

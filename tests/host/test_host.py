@@ -384,20 +384,24 @@ def test_check_says_what_it_checked(command: tuple[str, ...], tmp_path: Path) ->
     assert done.stdout.count("\n") == 1
 
 
-def test_words_that_there_are_not(command: tuple[str, ...]) -> None:
-    for words in (
-        ["dance"],
-        ["--volume", "11"],
-        ["receive"],
-        ["receive", "f"],
-        ["receive", "f", "x"],
-        ["receive", "f", "-1"],
-        ["host", "--idle"],
-        ["host", "--idle", "0"],
-    ):
-        done = subprocess.run([*command, *words], capture_output=True, text=True)
-        assert done.returncode == 2
-        assert "usage:" in done.stderr
+_MISTAKES = (
+    "dance",
+    "--volume 11",
+    "receive",
+    "receive file",
+    "receive file x",
+    "receive file -1",
+    "receive file 1 2",
+    "host --idle",
+    "host --idle 0",
+)
+
+
+@pytest.mark.parametrize("line", _MISTAKES)
+def test_words_that_there_are_not(command: tuple[str, ...], line: str) -> None:
+    done = subprocess.run([*command, *line.split()], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
 
 
 def test_the_runner_stays_small(command: tuple[str, ...]) -> None:

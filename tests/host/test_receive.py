@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.home import Home
+
 CONTENT = os.urandom((9 << 20) + 13)  #: more than one writeback, and no whole piece
 
 
@@ -24,6 +26,12 @@ def test_it_says_where_it_goes_on_and_the_digest_of_the_whole(command: tuple[str
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == f"{there}\n{hashlib.sha256(CONTENT).hexdigest()}\n"
     assert path.read_bytes() == CONTENT
+
+
+def test_on_arm(emulated: Home, tmp_path: Path) -> None:
+    """Where the digest comes from other instructions."""
+    done = receive(emulated.command, tmp_path / "part", len(CONTENT), CONTENT)
+    assert done.stdout.decode() == f"0\n{hashlib.sha256(CONTENT).hexdigest()}\n"
 
 
 def test_other_bytes_that_were_there_show_in_the_digest(command: tuple[str, ...], tmp_path: Path) -> None:

@@ -36,9 +36,8 @@ def test_read_only_under_an_idle_host(bare: Remote, card: MemoryCard) -> None:
         card.find_fault()
         with within(10), pytest.raises(StorageError, match=BROKEN):
             train(device)
-        with within(10), pytest.raises(RemoteFileError) as caught:  # which kernels tell as read-only, or just as a failure
+        with within(10), pytest.raises(RemoteFileError, match=BROKEN):
             device.train(PROGRAM, FRESH)
-        assert "read-only" in str(caught.value)
         (kept,) = device.sessions.list()
         check(device.sessions.fetch(kept.id, "fetched"))  # what is there can be read
     with within(10), bare.connect() as device:

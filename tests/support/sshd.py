@@ -110,13 +110,13 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def lone_board(folder: Path) -> Iterator[Sshd]:
+def lone_board(folder: Path, host: str = "127.0.0.1", enter: Sequence[str] = ()) -> Iterator[Sshd]:
     """For benchmarks: a board in ``folder``, and this process's user with a key for it, who knows its host key."""
     os.environ["EDGEKIT_CACHE"] = str(cache_folder().parent)
     os.environ.update(HOME=str(folder), EDGEKIT_CONFIG=f"{folder}/config")
     os.environ.pop("SSH_AUTH_SOCK", None)
     key = make_key(folder / ".ssh" / "id_ed25519")
-    server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"))
+    server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"), host=host, enter=enter)
     (folder / ".ssh" / "known_hosts").write_text(f"{server.known_name} {server.public_key}\n")
     try:
         yield server

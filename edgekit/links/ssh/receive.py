@@ -41,7 +41,7 @@ def send(connection: Connection, source: BinaryIO, size: int, part: str, deadlin
     try:
         answer = next(lines, "")
         if answer:
-            _feed(stream, source, int(answer), size, part, deadline, moved)
+            _feed(stream, source, _offset(stream, answer), size, part, deadline, moved)
             stream.stall = None  # a slow disk may take a while for what it has in its cache
             answer = next(lines, "")
         done = connection.finish(stream, f"receiving {part}", deadline)
@@ -52,7 +52,7 @@ def send(connection: Connection, source: BinaryIO, size: int, part: str, deadlin
     finally:
         stream.close()
     if not answer or done.code != 0:
-        raise _fault(connection, executable, part, done, deadline)
+        raise _fault(connection, executable, done, deadline)
     moved(size, size)
     return answer
 
@@ -71,6 +71,15 @@ def _feed(stream: Stream, source: BinaryIO, start: int, size: int, part: str, de
         moved(max(start, at - window + stream.channel.out_window_size), size)  # the window opens by what was taken
 
 
+def _offset(stream: Stream, answer: str) -> int:
+    if not answer.isdecimal():
+        raise LinkError(
+            f"{stream.name}: the runner begins with {answer[:32]!r}",
+            "does the login shell on the board print something? It must be silent where it is not interactive",
+        )
+    return int(answer)
+
+
 def _lines(stream: Stream, deadline: Deadline) -> Iterator[str]:
     """What comes, line by line."""
     buffer = b""
@@ -79,12 +88,13 @@ def _lines(stream: Stream, deadline: Deadline) -> Iterator[str]:
         yield from (line.decode(errors="replace") for line in whole)
 
 
-def _fault(connection: Connection, executable: str, part: str, done: Finished, deadline: Deadline) -> LinkError:
-    what = f"{connection.name}: {part}"
+def _fault(connection: Connection, executable: str, done: Finished, deadline: Deadline) -> LinkError:
     if runner.did_not_start(done):
         return runner.why_not_started(connection, executable, done, deadline)
     if done.code == _USAGE:
         return LinkError(
-            f"{what}: the runner on the board is too old to receive files", f"`edgekit flash {connection.name}` renews it"
+            f"{connection.name}: the runner on the board is too old to receive files",
+            f"`edgekit flash {connection.name}` renews it",
         )
-    return file_error(what, done.words) or RemoteFileError(f"{what}: {done.words}", "is the board's disk sound?")
+    words = done.words.removeprefix("edgekit-runner: ")
+    return file_error(connection.name, words) or RemoteFileError(f"{connection.name}: {words}", "is the board's disk sound?")

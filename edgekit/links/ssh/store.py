@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,9 +29,24 @@ def put(connection: Connection, local: Path, deadline: Deadline, progress: Progr
         IntegrityError: other bytes arrive than were sent, again and again.
         LinkError: the board is gone, full, or refuses.
     """
-    if local.is_dir():
-        return _put_folder(connection, local, deadline, progress)
-    return _put_file(connection, local, deadline, progress)[1]
+    files = _arrays_in(local) if local.is_dir() else [local]
+    with _hashing(files) as hashed:
+        folder = _folder(connection, deadline)
+        digests: dict[str, str] = {}
+        for path, digest in zip(files, hashed, strict=True):
+            digests[path.name] = digest.result()
+            _put_file(connection, path, digest.result(), folder, deadline, progress)
+    return _make_data_folder(connection, folder, digests, deadline) if local.is_dir() else f"{folder}/{digests[local.name]}"
+
+
+@contextlib.contextmanager
+def _hashing(files: list[Path]) -> Iterator[list[Future[str]]]:
+    """Their digests to come: a file is hashed while the one before it is sent."""
+    executor = ThreadPoolExecutor(1, "sha256")
+    try:
+        yield [executor.submit(sha256_of, path) for path in files]
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -51,20 +69,20 @@ def _sha256(path: Path, *_: int) -> str:
 def missing(connection: Connection, local: Path, deadline: Deadline) -> int:
     """Bytes of a file, or of a folder of ``.npy`` files, that are not in the store. Raises: as ``put`` does."""
     folder = _folder(connection, deadline)
-    sizes = {path: path.stat().st_size for path in (_arrays(local) if local.is_dir() else [local])}
+    sizes = {path: path.stat().st_size for path in (_arrays_in(local) if local.is_dir() else [local])}
     sftp = connection.sftp(deadline)
     there = {path: sftp.stat(f"{folder}/{sha256_of(path)}", deadline) for path in sizes}
     return sum(size for path, size in sizes.items() if (facts := there[path]) is None or facts.size != size)
 
 
-def _arrays(local: Path) -> list[Path]:
-    return sorted(path for path in local.iterdir() if path.suffix == ".npy" and path.is_file())
+def _arrays_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.is_file())
 
 
-def _put_folder(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> str:
-    digests = {path.name: _put_file(connection, path, deadline, progress)[0] for path in _arrays(local)}
+def _make_data_folder(connection: Connection, store: str, digests: dict[str, str], deadline: Deadline) -> str:
+    """Links under the names of a data set's files to what is in the store; its path."""
     lines = "".join(sorted(f"{name} {digest}\n" for name, digest in digests.items()))
-    folder = f"{_folder(connection, deadline)}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
+    folder = f"{store}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
     sftp = connection.sftp(deadline)
     if sftp.stat(folder, deadline) is not None:
         return folder
@@ -83,20 +101,16 @@ def _put_folder(connection: Connection, local: Path, deadline: Deadline, progres
     return folder
 
 
-def _put_file(connection: Connection, local: Path, deadline: Deadline, progress: Progress) -> tuple[str, str]:
-    """Digest and path."""
-    digest = sha256_of(local)
+def _put_file(connection: Connection, local: Path, digest: str, folder: str, deadline: Deadline, progress: Progress) -> None:
     size = local.stat().st_size
-    path = f"{_folder(connection, deadline)}/{digest}"
-    there = connection.sftp(deadline).stat(path, deadline)
-    if there is not None and there.size == size:
+    path = f"{folder}/{digest}"
+    if _arrived(connection, path, size, deadline):
         progress(Moved(local.name, size, size))
-        return digest, path
-    place(connection, local, digest, path, deadline, progress)
-    return digest, path
+    else:
+        _place(connection, local, digest, path, deadline, progress)
 
 
-def place(connection: Connection, local: Path, digest: str, path: str, deadline: Deadline, progress: Progress) -> None:
+def _place(connection: Connection, local: Path, digest: str, path: str, deadline: Deadline, progress: Progress) -> None:
     """Upload a file to ``path``, which appears there whole and verified, or not at all. ``<path>.part`` is what is under way."""
     for left in reversed(range(_TRIES)):
         try:

@@ -39,8 +39,9 @@ class Stream:
         view = memoryview(data)
         while view:
             self._limit(deadline)
+            piece = view[: self.packet]
             try:
-                sent = self.channel.send(data if len(view) == len(data) <= self.packet else bytes(view[: self.packet]))
+                sent = self.channel.send(data if len(piece) == len(data) else bytes(piece))
             except TimeoutError:
                 raise self._silent(deadline) from None
             except (OSError, EOFError, paramiko.SSHException) as error:

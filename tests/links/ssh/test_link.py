@@ -33,6 +33,14 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def await_end_of(word: str) -> None:
+    """Wait until no process whose command line has this word is left: what a cut connection had brought is written then."""
+    end = time.monotonic() + 10
+    while word in subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout:
+        assert time.monotonic() < end, word
+        time.sleep(0.02)
+
+
 @pytest.fixture
 def link(flashed: Sshd, address: str) -> Iterator[SshLink]:
     del flashed
@@ -187,6 +195,7 @@ def test_an_upload_goes_on_where_it_was_cut(flashed: Sshd, proxy: Proxy, through
         link.put_file(sample, soon())
     link.close()
     part = flashed.home / "store" / f"{digest(sample.read_bytes())}.part"
+    await_end_of(str(part))
     there = part.stat().st_size
     assert MIB // 2 < there < sample.stat().st_size
     assert part.read_bytes() == sample.read_bytes()[:there]
@@ -235,6 +244,35 @@ def test_a_board_that_spoils_bytes_is_an_integrity_error(board: Sshd, address: s
     assert names(board.home / "store") == []
 
 
+def test_a_runner_that_does_not_know_how_to_receive(board: Sshd, address: str, sample: Path) -> None:
+    install(board.home, "#!/bin/sh\necho 'edgekit-runner: unknown word receive' >&2\nexit 2\n")
+    link = open_link(address)
+    with pytest.raises(LinkError, match="too old") as caught:
+        link.put_file(sample, soon())
+    assert f"edgekit flash {address}" in caught.value.hint
+    link.close()
+
+
+def test_a_runner_that_ends_while_it_receives(board: Sshd, address: str, sample: Path) -> None:
+    """Its word counts, not that the rest could not be sent; and the connection is still good."""
+    end = "echo 'edgekit-runner: cannot write x: No space left on device' >&2; exit 1"
+    install(board.home, f"#!/bin/sh\necho 0; head -c 100000 > $2; {end}\n")
+    link = open_link(address)
+    with pytest.raises(errors.RemoteDiskFull, match="cannot write x: No space left"):
+        link.put_file(sample, soon())
+    assert link.connection.run("echo there", soon()).out == "there\n"
+    link.close()
+
+
+def test_a_login_shell_that_prints_is_named(board: Sshd, address: str, sample: Path) -> None:
+    install(board.home, "#!/bin/sh\necho Welcome\n")
+    link = open_link(address)
+    with pytest.raises(LinkError, match="begins with 'Welcome'") as caught:
+        link.put_file(sample, soon())
+    assert "login shell" in caught.value.hint
+    link.close()
+
+
 def test_two_hosts_send_the_same_at_once(flashed: Sshd, address: str, sample: Path) -> None:
     results: list[str | LinkError] = []
 
@@ -261,7 +299,7 @@ def test_a_full_disk_is_seen_before_and_while_sending(flashed: Sshd, address: st
     store = flashed.home / "store"
     with small_disk(store, 2048):
         link = open_link(address)
-        with pytest.raises(errors.RemoteDiskFull, match=r"needs 9\.0 MiB") as caught:
+        with pytest.raises(errors.RemoteDiskFull, match=r"9\.0 MiB are to come, 2\.0 MiB are free") as caught:
             link.put_file(sample, soon())
         assert caught.value.exit_code == 9
         assert names(store) == []
@@ -279,7 +317,7 @@ def test_a_read_only_board(flashed: Sshd, address: str, sample: Path) -> None:
     with small_disk(store, 16384):
         remount(store, "ro")
         link = open_link(address)
-        with pytest.raises(errors.RemoteReadOnly, match="read-only"):
+        with pytest.raises(errors.RemoteReadOnly, match="Read-only"):
             link.put_file(sample, soon())
         link.close()
 
