@@ -6,15 +6,15 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import edgekit
-from edgekit.cli.main import main
+from edgekit.cli import main
 from edgekit.errors import DataError, DeviceError, LinkError
 from edgekit.protocol import client
 from edgekit.sessions import feeder, streaming
@@ -134,13 +134,21 @@ def files(remote: Remote, tmp_path: Path) -> list[str]:
     return [remote.address, str(tmp_path / "model.ekp"), "--data", write_data(tmp_path / "data", d["inputs"], d["targets"])]
 
 
-def run(*words: str, code: int = 0) -> Any:
-    result = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
-    assert result.exit_code == code, result.output
-    return json.loads(result.stdout) if result.stdout else result.stderr
+Run = Callable[..., Any]
 
 
-def test_from_the_command_line(remote: Remote, files: list[str]) -> None:
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command that must end with ``code``; its JSON document."""
+
+    def call(*words: str, code: int = 0) -> Any:
+        assert main.run([*words, "--json"]) == code
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_from_the_command_line(remote: Remote, files: list[str], run: Run) -> None:
     options = ["--epochs", str(EPOCHS), "--seed", str(SEED), "--threads", "1", "--stream", "--spool", "0.02"]
     report = run("train", *files, *options)
     assert (report["state"], report["steps"]) == ("done", 200)
@@ -151,7 +159,7 @@ def test_from_the_command_line(remote: Remote, files: list[str]) -> None:
     assert run("evaluate", *files, "--stream", "--threads", "1")["samples"] == 22
 
 
-def test_a_host_that_leaves_and_one_that_comes(remote: Remote, files: list[str]) -> None:
+def test_a_host_that_leaves_and_one_that_comes(remote: Remote, files: list[str], run: Run) -> None:
     refused = run("train", *files, "--stream", "--detach", code=2)
     assert "needs this computer" in str(refused)
     with remote.connect() as device:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Iterator
 
+from edgekit.errors import LinkError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.errors import RemoteMissing
 from edgekit.links.ssh.sftp import CREATE, WRITE, Code, Kind, Reply, Sftp, string
@@ -36,7 +38,8 @@ class Bringing:
         try:
             yield from self._write(memoryview(data), start, handle, part, deadline)
         except GeneratorExit:
-            sftp.submit(Kind.CLOSE, string(handle), deadline)
+            with contextlib.suppress(LinkError):
+                sftp.submit(Kind.CLOSE, string(handle), deadline)
             raise
         sftp.close(handle, part, deadline)
         try:
