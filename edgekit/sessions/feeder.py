@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 
 from edgekit.errors import IntegrityError, LinkError, NoSession, StorageError
-from edgekit.links import Deadline, Link, Moved, Progress, silent
+from edgekit.links import Deadline, Link, Moved, Progress
+from edgekit.links.progress import silent
 from edgekit.protocol.client import FILE_SECONDS, Client
 from edgekit.protocol.messages import Window
 from edgekit.sessions.shards import Shards
