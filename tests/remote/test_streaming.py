@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.cli import main
+from edgekit.cli.main import run as run_command
 from edgekit.errors import DataError, DeviceError, LinkError
 from edgekit.protocol import client
 from edgekit.sessions import feeder, streaming
@@ -142,7 +142,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command that must end with ``code``; its JSON document."""
 
     def call(*words: str, code: int = 0) -> Any:
-        assert main.run([*words, "--json"]) == code
+        assert run_command([*words, "--json"]) == code
         return json.loads(capsys.readouterr().out)
 
     return call
@@ -155,7 +155,9 @@ def test_from_the_command_line(remote: Remote, files: list[str], run: Run) -> No
     with remote.connect() as device:
         (kept,) = device.sessions.list()
         assert kept.stream is not None
-        check(device.sessions.attach(kept.id))
+        attached = device.sessions.attach(kept.id)
+        attached.result()
+        check(attached)
     assert run("evaluate", *files, "--stream", "--threads", "1")["samples"] == 22
 
 
