@@ -8,7 +8,9 @@ its parts; the table shows by how much it is slower. All of it shares this machi
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -20,21 +22,18 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from edgekit.firmware.build import cache_folder
 from rich.console import Console
 from rich.table import Table
 
 import edgekit
 from edgekit.links import Deadline
-from edgekit.links.ssh import Connection
-from edgekit.links.ssh.store import send
+from edgekit.links.ssh import Connection, SshLink
 from edgekit.program import Program
-from edgekit.sessions.flash import execute
-from edgekit.sessions.flash_plan import plan_flash
 from examples.models import mobilenet_v2
 from tests.host.home import Home
+from tests.support.boards import flash
 from tests.support.proxy import Proxy
-from tests.support.sshd import MISSING, SSHD, Sshd, make_key
+from tests.support.sshd import MISSING, SSHD, lone_board
 
 BATCH, SIZE = 8, 96
 SPOOL = 8 << 20
@@ -49,34 +48,25 @@ def main(steps: int, rates: str, rounds: int) -> None:
     """Time a training and a transfer alone, then both together."""
     if SSHD is None:
         sys.exit(MISSING)
-    os.environ["EDGEKIT_CACHE"] = str(cache_folder().parent)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ.update(HOME=name, EDGEKIT_CONFIG=f"{name}/config")
-        os.environ.pop("SSH_AUTH_SOCK", None)
-        key = make_key(folder / ".ssh" / "id_ed25519")
-        server = Sshd(folder / "board", folder / "home", key.with_suffix(".pub"))
-        proxy = Proxy(server.port)
+    with tempfile.TemporaryDirectory() as name, lone_board(Path(name)) as server:
+        folder, proxy = Path(name), Proxy(server.port)
         (folder / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{proxy.port} {server.public_key}\n")
         os.chdir(folder)
+        flash(f"ssh://127.0.0.1:{proxy.port}")
         try:
-            _report([_measure(folder, proxy, steps, float(rate), rounds) for rate in rates.split(",")])
+            _report([_measure(folder, server.home, proxy, steps, float(rate), rounds) for rate in rates.split(",")])
         finally:
             Home(server.home, ()).close()
-            server.stop()
 
 
-def _measure(folder: Path, proxy: Proxy, steps: int, rate: float, rounds: int) -> dict[str, float]:
+def _measure(folder: Path, home: Path, proxy: Proxy, steps: int, rate: float, rounds: int) -> dict[str, float]:
     address = f"ssh://127.0.0.1:{proxy.port}"
     program, data = _work(folder, steps)
-    proxy.rate = None
-    with Connection(address) as connection:
-        execute(connection, plan_flash(connection, Deadline.after(60)))
     with edgekit.connect(address, threads=1) as device:
         _train(device, program, data, stream=False)  # the data is on the board from here on
         computing = _median(rounds, lambda: _train(device, program, data, stream=False))
         proxy.rate = rate * MIB
-        moving = _median(rounds, lambda: _transfer(address, data))
+        moving = _median(rounds, lambda: _transfer(address, home, data))
         both = _median(rounds, lambda: _train(device, program, data, stream=True))
     proxy.rate = None
     return {"rate": rate, "compute": computing, "transfer": moving, "streamed": both, "ratio": both / max(computing, moving)}
@@ -110,17 +100,12 @@ def _train(device: edgekit.Device, program: Program, data: Path, **options: Any)
     return time.perf_counter() - begin
 
 
-def _transfer(address: str, data: Path) -> float:
-    deadline = Deadline.after(600)
-    with Connection(address, deadline) as connection:
-        connection.sftp(deadline)
+def _transfer(address: str, home: Path, data: Path) -> float:
+    shutil.rmtree(home / "store", ignore_errors=True)
+    with contextlib.closing(SshLink(Connection(address))) as link:
         begin = time.perf_counter()
-        for file in sorted(data.iterdir()):
-            send(connection, file, f"{connection.home(deadline)}/{file.name}.part", deadline, lambda _: None)
-            seconds = time.perf_counter() - begin
-            connection.sftp(deadline).remove(f"{connection.home(deadline)}/{file.name}.part", deadline)
-            begin += time.perf_counter() - begin - seconds
-    return seconds
+        link.put_file(data, Deadline.after(600))
+        return time.perf_counter() - begin
 
 
 def _report(rows: list[dict[str, float]]) -> None:

@@ -20,10 +20,11 @@ from edgekit.protocol import client
 from edgekit.sessions import feeder, streaming
 from edgekit.telemetry import read_run
 from tests.host.home import wait_for
-from tests.links.ssh.test_link import small_disk
-from tests.remote.conftest import Remote
+from tests.remote.board import Remote
 from tests.remote.training import EPOCHS, PROGRAM, SEED, STREAMED, check, data, train
 from tests.runner.programs import Classifier, sample_data, write_data
+from tests.support.boards import flash
+from tests.support.disks import small_disk
 
 
 class Peak:
@@ -110,7 +111,7 @@ def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.Monke
         losses, weights = [r.loss for r in whole], whole.state()["w"]
         metrics = device.evaluate(program, big)
     with small_disk(bare.home.path, 4, "nr_inodes=200"):
-        bare.flash()
+        flash(bare.address)
         with bare.connect() as device, Peak(bare.home.path) as peak:
             session = device.train(program, big, **options)
             session.result()
