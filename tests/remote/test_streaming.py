@@ -124,6 +124,21 @@ def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.Monke
     assert peak.bytes <= bound(session) < 2 << 20
 
 
+def test_only_what_the_board_lacks_takes_room(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that does not fit, but lies on the board already, is not streamed; another one is, if some of it fits."""
+    folders = [write_data(tmp_path / str(seed), *sample_data(400, seed)) for seed in (1, 2)]
+    size = 400 * 20
+    with remote.connect() as device:
+        device.train(PROGRAM, folders[0]).result()
+        for room, folder, streamed in ((size - 1, 0, False), (size - 1, 1, True), (size, 1, False), (100, 1, False)):
+            monkeypatch.setattr(streaming, "_room", lambda *_, room=room: room)
+            session = device.train(PROGRAM, folders[folder])
+            assert (session.feeder is not None) == streamed
+            if streamed:
+                assert bound(session) <= size
+            session.result()
+
+
 # ---- the command line ----
 
 
