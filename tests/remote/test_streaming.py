@@ -110,7 +110,7 @@ def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.Monke
         whole = device.train(program, big, run_dir="whole", **options)
         losses, weights = [r.loss for r in whole], whole.state()["w"]
         metrics = device.evaluate(program, big)
-    with small_disk(bare.home.path, 4, "nr_inodes=200"):
+    with small_disk(bare.home.path, 4096, "nr_inodes=200"):
         flash(bare.address)
         with bare.connect() as device, Peak(bare.home.path) as peak:
             session = device.train(program, big, **options)
