@@ -114,7 +114,7 @@ TARGETS: dict[str, Target] = {
 }
 
 #: Programs that run no ops; the kernels are part of every other.
-WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy"})
+WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
 
 #: Sources of a program, as globs below this folder.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -123,6 +123,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "verify": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c", "tools/verify.c"),
     "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),
     "fuzz_smp": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_smp.c"),
+    "fuzz_shard": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_shard.c"),
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
 }
 

@@ -82,7 +82,7 @@ def connect(
 
     link = reopen()
     try:
-        return Device(link, profile, None if address == "local" else reopen)
+        return Device(link, profile, None if address == "local" else reopen, progress)
     except BaseException:
         link.close()
         raise
@@ -98,13 +98,20 @@ class Device:
     whatever other programs ran in between.
     """
 
-    def __init__(self, link: Link, board: Board | None = None, reopen: Callable[[], Link] | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        board: Board | None = None,
+        reopen: Callable[[], Link] | None = None,
+        progress: Progress = silent,
+    ) -> None:
         self.client = Client(link, reopen)
         self.info: Info = self.client.info()
         if self.info.protocol != PROTOCOL:
             found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
             raise LinkError(found, "`edgekit flash` brings the runner that fits")
         self.client.instance = self.info.instance
+        self._progress = progress
         self.board = board or load_board(GENERAL.get(self.info.architecture, "generic-aarch64"))
         self.client.sensors(self.board.sensors.paths)
         self.sessions = KeptSessions(self.client, self.info.home, {"board": self._board_facts(), **provenance()})
@@ -235,7 +242,8 @@ class Device:
         feed = self._feed(kept)
         cursor = started.next if kept is None else 0
         plan = Plan(started.steps, cursor, started.samples, started.dropped, memory)
-        self._session = Session(feed, program, plan, folder, self._feeder(streaming, kept))
+        feeder = None if streaming is None else Feeder(self.client, streaming.shards, kept)
+        self._session = Session(feed, program, plan, folder, feeder)
         return self._session
 
     def evaluate(
@@ -258,7 +266,7 @@ class Device:
         streaming = self._choose(data, program, "evaluate", stream, spool)
         where = self._data(data, streaming, self._folder / "evaluate", None)
         request = StartRequest(kind="evaluate", **where, **self._origin(program, checkpoint))
-        self._run(request, self._feeder(streaming, None))
+        self._run(request, None if streaming is None else Feeder(self.client, streaming.shards, None, self._progress))
         reply = self.client.metrics()
         accuracy = reply.correct / reply.counted if reply.counted else None
         return Metrics(reply.loss, accuracy, reply.samples)
@@ -376,9 +384,6 @@ class Device:
         return {
             "stream": Stream(samples=shards.samples, steps=spool.steps, ahead=spool.ahead, digest=shards.digest, folder=folder)
         }
-
-    def _feeder(self, streaming: Streaming | None, kept: str | None) -> Feeder | None:
-        return None if streaming is None else Feeder(self.client, streaming.shards, kept)
 
     def _run(self, request: StartRequest, feeder: Feeder | None = None) -> None:
         """Run a session without records to its end."""

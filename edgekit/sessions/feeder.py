@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 
 from edgekit.errors import IntegrityError, LinkError, NoSession, StorageError
-from edgekit.links import Deadline, Link
+from edgekit.links import Deadline, Link, Moved, Progress
+from edgekit.links.progress import silent
 from edgekit.protocol.client import FILE_SECONDS, Client
 from edgekit.protocol.messages import Window
 from edgekit.sessions.shards import Shards
@@ -22,13 +23,14 @@ _TRIES = 3  #: for one shard: what was changed on its way is brought again
 class Feeder:
     """Feeds the session ``session`` (None: the runner's own) of a board. One request at a time, as every link can do it."""
 
-    def __init__(self, client: Client, shards: Shards, session: str | None) -> None:
+    def __init__(self, client: Client, shards: Shards, session: str | None, progress: Progress = silent) -> None:
         self.done = False  #: everything is there
         self.brought = 0  #: shards that are there, or were
         self.total = 0
         self._client = client
         self._shards = shards
         self._session = session
+        self._progress = progress
         self._pieces: Iterator[Window] | None = None
         self._link: Link | None = None  #: that the pieces go over
         self._window: Window | None = None
@@ -115,6 +117,8 @@ class Feeder:
     def _look(self, window: Window) -> Window:
         self._shards.check(window)
         self.brought, self.total = window.wanted, window.total
+        samples = min(window.wanted * window.steps * self._shards.per_step, window.limit)
+        self._progress(Moved("data", samples * self._shards.sample_bytes, window.limit * self._shards.sample_bytes))
         return window
 
     def _count_failure(self) -> None:

@@ -311,6 +311,8 @@ class Session:
             finally:
                 self._over = True
                 self._folder.close()
+                if self.feeder is not None:
+                    self.feeder.close()
 
 
 class Pause:

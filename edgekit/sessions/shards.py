@@ -49,7 +49,7 @@ class Shards:
         self.samples = len(next(iter(self._arrays.values())))
         self.per_step = program.header.batch * (program.header.accumulate if entry == "train_step" else 1)
         self._epoch = self.samples // self.per_step * self.per_step if entry == "train_step" else self.samples
-        self._sample_bytes = sum(array.nbytes // len(array) for array in self._arrays.values())
+        self.sample_bytes = sum(array.nbytes // len(array) for array in self._arrays.values())
 
     @cached_property
     def digest(self) -> bytes:
@@ -101,7 +101,7 @@ class Shards:
 
     def _bytes(self, steps: int) -> int:
         """At most of a shard's file."""
-        return _HEAD.size + _NPY_BYTES * len(self._arrays) + steps * self.per_step * self._sample_bytes
+        return _HEAD.size + _NPY_BYTES * len(self._arrays) + steps * self.per_step * self.sample_bytes
 
     def _rows(self, begin: int, end: int, window: Window) -> npt.NDArray[np.int64]:
         """Which samples are used as the numbers ``begin`` … ``end`` - 1 of the session."""

@@ -48,14 +48,14 @@ def choose(
         if stream is None:
             return None  # nothing helps: the disk's own error says what is missing
         raise StorageError(
-            f"{client.link.name}: two shards of one step take {_mib(least)}, and {_mib(max(0, room))} may be used",
+            f"{client.link.name}: two shards of one step take {_size(least)}, and {_size(max(0, room))} may be used",
             "free some space on the board",
         )
     spool = shards.spool(_limit(least, room, most))
-    why = "" if stream or room is None else f" does not fit on the board ({_mib(room)} may be used): it"
+    why = "" if stream or room is None else f" does not fit on the board ({_size(room)} may be used): it"
     log.warning(
         "the data set (%s)%s is streamed in shards, at most %s of them on the board at a time; keep this computer connected",
-        _mib(data.bytes), why, _mib(spool.bytes),
+        _size(data.bytes), why, _size(spool.bytes),
     )  # fmt: skip
     return Streaming(shards, spool)
 
@@ -81,5 +81,5 @@ def _fits(client: Client, data: CheckedData, room: int) -> bool:
     return data.folder is not None and client.missing(data.folder) <= room
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
+def _size(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 1 << 20 else f"{size / 2**10:.1f} KiB"

@@ -66,6 +66,8 @@ static ek_file find(const char *path)
         return (ek_file){request_bytes(), 64}; /* cut */
     if (ends_with(path, "/sessions/a/records"))
         return (ek_file){record_bytes(), RECORDS};
+    if (ends_with(path, "/spool/2"))
+        return (ek_file){record_bytes(), 400}; /* no shard */
     if (ends_with(path, "/sessions/a/result"))
         return (ek_file){result, sizeof result - 1};
     return (ek_file){NULL, 0};
@@ -159,6 +161,11 @@ static void set_scene(ek_training *training, uint8_t choice)
     if (choice & 8) {
         session->times = times;
         session->profiled = sizeof times / sizeof times[0];
+    }
+    if (choice & 64) {
+        const ek_stream stream = {.samples = 80, .steps = 1, .ahead = 3, .folder = {"/home/sessions/a/spool"}};
+        session->steps = 9;
+        ek_spool_begin(&session->spool, &platform, &stream, true, 2, 4, 36);
     }
     ek_fail(&session->error, EK_IO, "\xE2\x9C"); /* as a text that was cut inside a character */
 }

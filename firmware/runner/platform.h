@@ -66,7 +66,7 @@ typedef struct {
     ek_status (*commit)(ek_new_file *file, ek_error *error); /* on failure the file is abandoned */
     void (*abandon)(ek_new_file *file);                      /* nothing of it remains; harmless when nothing is open */
 
-    /* What keeps sessions. Without a home these may be NULL. */
+    /* What keeps sessions and shards. Where neither is asked for these may be NULL. */
     ek_status (*open_append)(ek_appended *file, const char *path, uint64_t keep, ek_error *error); /* cut to `keep` bytes, or made */
     ek_status (*append)(ek_appended *file, const void *bytes, size_t size, ek_error *error);       /* whole or not at all */
     ek_status (*sync)(ek_appended *file, ek_error *error);

@@ -153,10 +153,12 @@ ek_status ek_spool_show(ek_spool *p, ek_dataset *data, ek_error *error) {
     return p->shown ? EK_OK : error->status;
 }
 
+/* The shard, and what another host may have begun to bring of it once more. */
 static ek_status drop(ek_spool *p, uint64_t number, ek_error *error) {
     if (is_here(p, number))
         p->platform->unmap(slot(p, number));
-    return remove_file(p, number, "", error);
+    ek_status status = remove_file(p, number, ".part", error);
+    return remove_file(p, number, "", error) == EK_OK ? status : error->status;
 }
 
 ek_status ek_spool_release(ek_spool *p, uint64_t step, ek_error *error) {
@@ -172,10 +174,8 @@ void ek_spool_close(ek_spool *p) {
     ek_error unused;
     if (!ek_spool_used(p))
         return;
-    for (uint64_t until = ek_spool_until(p); p->first < until; p->first++) {
+    for (uint64_t until = ek_spool_until(p); p->first < until; p->first++)
         (void)drop(p, p->first, &unused); /* what stays takes room, and harms nothing else */
-        (void)remove_file(p, p->first, ".part", &unused);
-    }
     if (p->own)
         (void)p->platform->remove(p->stream.folder.text, &unused);
     p->stream.samples = 0;

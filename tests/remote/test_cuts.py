@@ -16,7 +16,7 @@ from edgekit.links.ssh.stream import Stream
 from edgekit.protocol import client
 from edgekit.sessions import session as sessions
 from tests.remote.board import Remote
-from tests.remote.training import check, train, undisturbed
+from tests.remote.training import STREAMED, check, train, undisturbed
 from tests.support.proxy import Proxy
 
 WORST = 20.0  #: seconds for a session that is cut once
@@ -60,26 +60,26 @@ class Cutter:
         self.at, self.late, self.count = at, late, 0
 
 
-def complete(remote: Remote) -> None:
+def complete(remote: Remote, **options: Any) -> None:
     """One whole session, which nobody helps."""
     begin = time.monotonic()
     with remote.connect() as device:
         before = {s.id for s in device.sessions.list()}
-        session = train(device)
+        session = train(device, **options)
         session.result()
         check(session)
         assert {s.id for s in device.sessions.list()} - before == {session.id}, "it was started once"
     assert time.monotonic() - begin < WORST
 
 
-def sweep(remote: Remote, cutter: Cutter, points: Callable[[int], Any], late: bool) -> int:
+def sweep(remote: Remote, cutter: Cutter, points: Callable[[int], Any], late: bool, **options: Any) -> int:
     """Cut at each of the points in turn, until nothing is left to be cut; how many there are."""
     for at in itertools.count(1):
         if not points(at):
             continue
         remote.forget_uploads()
         cutter.arm(at, late)
-        complete(remote)
+        complete(remote, **options)
         if cutter.count < at:
             return at
     raise AssertionError
@@ -89,6 +89,19 @@ def sweep(remote: Remote, cutter: Cutter, points: Callable[[int], Any], late: bo
 @pytest.mark.parametrize("late", [False, True], ids=["request lost", "answer lost"])
 def test_cut_at_everything_that_is_sent(remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
     assert sweep(remote, Cutter(remote.proxy, monkeypatch), lambda _: True, late) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [False, True], ids=["request lost", "answer lost"])
+def test_cut_at_everything_that_is_sent_while_data_is_streamed(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    assert sweep(remote, Cutter(remote.proxy, monkeypatch), lambda _: True, late, **STREAMED) > 90
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["request lost", "answer lost"])
+def test_cut_now_and_then_while_data_is_streamed(remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    sweep(remote, Cutter(remote.proxy, monkeypatch), lambda at: at % 41 == 7, late, **STREAMED)
 
 
 def test_cut_now_and_then(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tests.runner.programs import Classifier, sample_data
 
 EPOCHS, SEED = 40, 5
 FOR_EVER = 1_000_000  #: epochs that no test waits for
+STREAMED = {"stream": True, "spool": 18_000}  #: options of a training that comes in ten shards or so
 PROGRAM = Classifier().program()
 
 

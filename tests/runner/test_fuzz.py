@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from edgekit.firmware.build import build
 
+from edgekit.protocol.messages import Window
+from edgekit.sessions.data import check_data
+from edgekit.sessions.shards import Shards
 from tests.runner.make_golden import vectors
+from tests.runner.programs import Classifier, sample_data
 
 pytestmark = pytest.mark.skipif(shutil.which("clang") is None, reason="libFuzzer comes with clang")
 
@@ -26,6 +30,18 @@ def test_messages(tmp_path: Path) -> None:
     for i, vector in enumerate(vectors()):
         (tmp_path / str(i)).write_bytes(bytes([i]) + bytes.fromhex(vector.request))
     fuzz("fuzz_smp", tmp_path, max_len=4096)
+
+
+def test_shards(tmp_path: Path) -> None:
+    inputs, targets = sample_data(8)
+    program = Classifier().program()
+    shards = Shards(check_data({"inputs": inputs, "targets": targets}, program, "train_step"), program, "train_step")
+    numbers = {"first": 0, "wanted": 0, "until": 2, "total": 2, "steps": 1, "samples": 8, "limit": 8, "seed": 0}
+    window = Window(**numbers, shuffle=False, digest=bytes(32), folder="/spool")
+    shard = shards.build(window, 0)
+    for i, changed in enumerate((shard, shard[:-9], shard[:192])):
+        (tmp_path / str(i)).write_bytes(changed[:16] + bytes(32) + changed[48:])  # the target's data set has no digest
+    fuzz("fuzz_shard", tmp_path, max_len=1024)
 
 
 def test_npy(tmp_path: Path) -> None:

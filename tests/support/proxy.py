@@ -16,6 +16,7 @@ class Proxy:
         cut_after: bytes towards the server, over all connections, after which both sides are reset; None: never.
         silent_after: the same, and then nothing is forwarded either way while the connections stay open: half-open.
         trickle: seconds between single bytes towards the client: slow-loris.
+        rate: bytes a second towards the server, over all connections; None: as fast as they come.
         deaf: connections are taken and never forwarded.
         sent: bytes forwarded towards the server.
     """
@@ -27,7 +28,9 @@ class Proxy:
         self.silent_after: int | None = None
         self.trickle = 0.0
         self.deaf = False
+        self.rate: float | None = None
         self.sent = 0
+        self._free = 0.0  #: when the paced link has carried what it was given
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -80,6 +83,8 @@ class Proxy:
                 if up and not self._count(len(data)):
                     self.cut()
                     return
+                if up and self.rate:
+                    self._pace(len(data))
                 if self.trickle and not up:
                     for byte in data:
                         sink.sendall(bytes([byte]))
@@ -89,6 +94,14 @@ class Proxy:
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+
+    def _pace(self, size: int) -> None:
+        """Wait as long as a link of this rate carries the bytes; little is sent at once, so that it flows."""
+        assert self.rate is not None
+        with self._lock:
+            self._free = max(self._free, time.monotonic()) + size / self.rate
+            until = self._free
+        time.sleep(max(0.0, until - time.monotonic()))
 
     def _count(self, size: int) -> bool:
         self.sent += size

@@ -32,4 +32,4 @@ def command(device: str, remove: tuple[str, ...]) -> None:
             table.add_row(k.id, state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), k.why)
         console.print(table)
 
-    report([k.model_dump() for k in kept], draw)
+    report([k.model_dump() | {"stream": k.stream and k.stream.hex()} for k in kept], draw)

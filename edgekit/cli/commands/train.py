@@ -61,9 +61,17 @@ def command(
         try:
             session = connected.train(loaded, dataset, stream=False if leave else stream, **options)
         except StorageError as error:
-            error.hint += "; without --detach the data is streamed, a few shards at a time" if leave and stream is None else ""
+            _explain(error, leave and stream is None)
             raise
         if leave:
             detach(session, device)
         else:
             watch(session)
+
+
+def _explain(error: StorageError, could_stream: bool) -> None:
+    """What a full board has to do with --detach."""
+    from edgekit.links.ssh.errors import RemoteDiskFull  # paramiko takes its time to import
+
+    if could_stream and isinstance(error, RemoteDiskFull):
+        error.hint += "; without --detach the data is streamed, a few shards at a time"

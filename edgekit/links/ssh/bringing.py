@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Iterator
 
+from edgekit.errors import LinkError
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh.errors import RemoteMissing
 from edgekit.links.ssh.sftp import CREATE, WRITE, Code, Kind, Reply, Sftp, string
@@ -22,12 +24,16 @@ class Bringing:
     def __init__(self, sftp: Sftp) -> None:
         self._sftp = sftp
         self._limit = _LEAST  #: bytes in flight
+        self._first = True  #: nothing was brought on this channel
         self._flight: dict[int, tuple[int, float]] = {}  #: by request: bytes, and when it was sent
 
     def bring(self, data: bytes, path: str, deadline: Deadline) -> Iterator[None]:
         """As Link.bring: ``<path>.part`` until it is whole."""
         sftp, part = self._sftp, f"{path}.part"
         self._flight.clear()  # of a file that was given up on; their answers are passed over
+        first, self._first = self._first, False
+        if first and self._is_there(path, len(data), deadline):
+            return
         handle = sftp.open(part, WRITE | CREATE, deadline)
         start = sftp.fstat(handle, deadline).size
         if start > len(data):  # of no use
@@ -36,13 +42,21 @@ class Bringing:
         try:
             yield from self._write(memoryview(data), start, handle, part, deadline)
         except GeneratorExit:
-            sftp.submit(Kind.CLOSE, string(handle), deadline)
+            with contextlib.suppress(LinkError):
+                sftp.submit(Kind.CLOSE, string(handle), deadline)
             raise
         sftp.close(handle, part, deadline)
         try:
             sftp.rename(part, path, deadline)
         except RemoteMissing:
             return  # another host, which brings the same, was quicker
+
+    def _is_there(self, path: str, size: int, deadline: Deadline) -> bool:
+        """Whether the file was brought before a cut, whose answer was lost. Two copies would take the room of two."""
+        there = self._sftp.stat(path, deadline)
+        if there is not None and there.size != size:
+            self._sftp.remove(path, deadline)
+        return there is not None and there.size == size
 
     def _write(self, data: memoryview, offset: int, handle: bytes, path: str, deadline: Deadline) -> Iterator[None]:
         sftp, prefix = self._sftp, string(handle)
