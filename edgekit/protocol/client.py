@@ -107,8 +107,9 @@ class Client:
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes
 
-    def metrics(self) -> m.MetricsReply:
-        return self._ask(m.MetricsRequest(), m.MetricsReply)
+    def metrics(self, session: int | None = None) -> m.MetricsReply:
+        """Of the last evaluation; with ``session`` (``Started.id``) only where it is that one."""
+        return self._ask(m.MetricsRequest(id=session), m.MetricsReply)
 
     def profile(self) -> list[tuple[int, int, int]]:
         """Every op's (number, runs, ns) of the last session that was profiled."""

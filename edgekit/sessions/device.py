@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgekit.board import Board, load_board
 from edgekit.devices import find
-from edgekit.errors import DeviceError, EdgekitError, InputError, IntegrityError, LinkError
+from edgekit.errors import BusyError, DeviceError, EdgekitError, InputError, IntegrityError, LinkError
 from edgekit.links import Link, open_link
 from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
@@ -233,10 +233,10 @@ class Device:
 
         Raises: as train does.
         """
-        self._prepare(program, "evaluate")
-        data = check_data(dataset, program, "evaluate").place(self._folder / "evaluate")
-        self._run(StartRequest(kind="evaluate", data=self._put(data), **self._origin(program, checkpoint)))
-        reply = self.client.metrics()
+        file, _ = self._prepare(program, "evaluate")
+        data = self._put(check_data(dataset, program, "evaluate").place(self._folder / "evaluate"))
+        session = self._run(StartRequest(kind="evaluate", program=file, data=data, **self._origin(program, checkpoint)))
+        reply = self.client.metrics(session)
         accuracy = reply.correct / reply.counted if reply.counted else None
         return Metrics(reply.loss, accuracy, reply.samples)
 
@@ -245,12 +245,12 @@ class Device:
 
         Raises: as train does.
         """
-        self._prepare(program, "predict")
+        file, _ = self._prepare(program, "predict")
         dataset = inputs if isinstance(inputs, (Mapping, str, Path)) else {"inputs": inputs}
-        data = check_data(dataset, program, "predict").place(self._folder / "predict")
+        data = self._put(check_data(dataset, program, "predict").place(self._folder / "predict"))
         out = self._folder / "predictions.npy"
         remote = self.client.board_path(out)
-        self._run(StartRequest(kind="predict", data=self._put(data), out=remote, **self._origin(program, checkpoint)))
+        self._run(StartRequest(kind="predict", program=file, data=data, out=remote, **self._origin(program, checkpoint)))
         self.client.get_file(remote, out)
         result: npt.NDArray[Any] = np.load(out)
         return result
@@ -266,12 +266,12 @@ class Device:
         """
         if steps < 1:
             raise InputError(f"steps is {steps}, it must be 1 or more")
-        memory = self._prepare(program, "train_step")
+        file, memory = self._prepare(program, "train_step")
         data = self._put(check_data(random_data(program), program, "train_step").place(self._folder / "bench"))
         folder = RunFolder(new_run_path(self._folder, "bench"), {})
         count = steps + 1
         request = StartRequest(
-            kind="train", data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
+            kind="train", program=file, data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
         )
         plan = Plan(count, self.client.start(request).next, memory=memory)
         session = Session(LiveFeed(self.client), program, plan, folder)
@@ -293,12 +293,14 @@ class Device:
         if entry not in program.entries:
             raise InputError(f"the program has no entry {entry!r}, only {', '.join(program.entries)}")
 
-    def _prepare(self, program: Program, entry: str) -> Memory:
+    def _prepare(self, program: Program, entry: str) -> tuple[str, Memory]:
+        """The program's path on the board, where it is loaded; a start names it again: another host may load another."""
         self._check_program(program, entry)
-        file = self._folder / f"{program.sha256.hex()[:16]}.ekp"
-        if not file.exists():
-            program.save(file)
-        return self._load(program, self._put(file))
+        local = self._folder / f"{program.sha256.hex()[:16]}.ekp"
+        if not local.exists():
+            program.save(local)
+        file = self._put(local)
+        return file, self._load(program, file)
 
     def _load(self, program: Program, file: str) -> Memory:
         """Make ``program`` the loaded one, once the session under way is over: the board runs one at a time."""
@@ -332,21 +334,26 @@ class Device:
         trained = self._trained.get(program.sha256)
         return {"reset": True} if trained is None or reset else {"state": trained}
 
-    def _run(self, request: StartRequest) -> None:
-        """Run a session without records to its end."""
-        self.client.start(request)
+    def _run(self, request: StartRequest) -> int:
+        """Run a session without records to its end; its number on the board."""
+        number = self.client.start(request).id
         pause = Pause(_SOON)
         try:
-            while (status := self.client.status()).state == "running":
+            while (status := self.client.status()).state == "running" and status.id == number:
                 pause.wait()
         except BaseException:
             with contextlib.suppress(EdgekitError):
-                stop_and_wait(self.client)
+                if self.client.status().id == number:
+                    stop_and_wait(self.client)
             raise
+        name = self.client.link.name
+        if status.id != number:
+            raise BusyError(f"{name}: another host started a session before the end of this one was seen", "try again")
         if status.state == "failed":
-            raise device_error(status.rc, status.why)
+            raise device_error(status.rc, status.why, name)
         if status.state != "done":
-            raise DeviceError("the session was stopped before its end")
+            raise DeviceError(f"{name}: the session was stopped before its end", "by another host? try again")
+        return number
 
     def _put(self, path: Path) -> str:
         return self.client.put_file(path)
