@@ -14,13 +14,14 @@ from edgekit.links.deadline import Deadline
 from edgekit.links.progress import Moved, Progress, silent
 from edgekit.links.ssh import runner, store
 from edgekit.links.ssh.connection import Connection, Finished
-from edgekit.links.ssh.errors import ConnectionLost
+from edgekit.links.ssh.errors import ConnectionLost, HostStopped
 from edgekit.links.ssh.sftp import READ, file_error
 from edgekit.links.ssh.stream import Stream, lost
 from edgekit.links.ssh.transfer import download
 
 _SECONDS = 30.0  #: for what has no deadline of its own
 _LAST_WORDS = 5.0
+_STOPPED = 6  #: exit code of ``attach``, as are those of _EXITS
 _EXITS = {
     3: ("no session host could be started", "see run/log in the board's edgekit folder"),
     4: ("the session host does not answer", "it may be stuck: `edgekit doctor DEVICE` shows more"),
@@ -129,6 +130,10 @@ class SshLink:
         if not self.connection.alive or not stream.channel.status_event.wait(min(_LAST_WORDS, deadline.remaining())):
             return error
         done = Finished(stream.channel.exit_status, "", _words(stream))
+        if done.code == _STOPPED:
+            return HostStopped(
+                f"{self.name}: the session host was stopped by a signal (SIGSTOP)", "try again: that lets it go on"
+            )
         if done.code in _EXITS:
             if (fault := file_error(f"{self.name}: no session host could be started", done.words)) is not None:
                 return fault
