@@ -100,7 +100,8 @@ class Device:
         self.info: Info = self.client.info()
         if self.info.protocol != PROTOCOL:
             found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
-            raise LinkError(found, "`edgekit flash` brings the runner that fits")
+            local = "unset EDGEKIT_RUNNER, or build that runner anew"
+            raise LinkError(found, local if reopen is None else f"`edgekit flash {link.name}` brings the runner that fits")
         self.client.instance = self.info.instance
         self.board = board or load_board(GENERAL.get(self.info.architecture, "generic-aarch64"))
         self.client.sensors(self.board.sensors.paths)
@@ -310,7 +311,8 @@ class Device:
             return self._memory
         loaded = self.client.load(file)
         if loaded.sha != program.sha256:
-            raise IntegrityError("the board loaded another program than the one sent", "was the file replaced meanwhile?")
+            found = f"{self.client.link.name} loaded another program than the one sent"
+            raise IntegrityError(found, "was the file replaced meanwhile?")
         self._loaded, self._memory = program.sha256, memory_of(program, loaded)
         return self._memory
 

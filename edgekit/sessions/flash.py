@@ -179,7 +179,7 @@ class _Work:
         except BusyError as error:
             raise BusyError(
                 f"{self.connection.name}: a session runs on the board, and flashing would end it",
-                "wait for its end, or stop it: `edgekit flash --force` does, with its checkpoint",
+                f"wait for its end, or stop it: `edgekit flash {self.connection.name} --force` does, with its checkpoint",
             ) from error
         with contextlib.suppress(ConnectionLost):  # the host goes when it has answered, and with it the bridge
             client.link.receive(Deadline.after(STEP_SECONDS))

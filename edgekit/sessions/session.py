@@ -236,10 +236,11 @@ class Session:
         """The board is done: fetch the final state and complete the run's folder."""
         end = self._feed.end()
         if end.state == "failed":
-            self._error = device_error(end.rc, end.why)
+            self._error = device_error(end.rc, end.why, self._feed.device)
         elif end.state == "interrupted":
             self._error = DeviceError(
-                f"the board's runner ended in the middle of the session {self.id}", f"`edgekit resume` goes on with {self.id}"
+                f"{self._feed.device}: the board's runner ended in the middle of the session {self.id}",
+                f"`edgekit resume {self._feed.device} {self.id}` goes on from its last checkpoint",
             )
         else:
             try:
@@ -267,7 +268,8 @@ class Session:
     def _lost(self, error: LinkError) -> None:
         """The link is gone for good. What the board keeps goes on there."""
         if self.id is not None and isinstance(error, LinkLost):
-            error.hint = f"the session {self.id} goes on on the board: `edgekit attach ADDRESS {self.id}` watches it again"
+            again = f"`edgekit attach {self._feed.device} {self.id}` watches it again"
+            error.hint = f"the session {self.id} goes on on the board: {again}"
         self._error = error
         self._state = "running" if self.id is not None else "failed"
         with contextlib.suppress(EdgekitError):
