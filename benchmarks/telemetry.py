@@ -1,6 +1,6 @@
 """What watching costs a training: step time with nobody attached, with one `edgekit attach`, and with two.
 
-    python -m benchmarks.telemetry [--rounds 10] [--seconds 4] [--json]
+    python -m benchmarks.telemetry [--rounds 10] [--seconds 4] [--size 96] [--json]
 
 A real sshd on loopback, one session a network. Its windows are interleaved and in turn the first of a round; each is compared
 with the unwatched one of its own round. The session host trains with one thread on a core of its own; the watchers and sshd
@@ -73,15 +73,17 @@ class Result:
 @click.command()
 @click.option("--rounds", default=10, show_default=True)
 @click.option("--seconds", default=4.0, show_default=True, help="Of one window.")
+@click.option("--size", "sizes", type=int, multiple=True, help="Only the networks of these image sizes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def main(rounds: int, seconds: float, as_json: bool) -> None:
+def main(rounds: int, seconds: float, sizes: tuple[int, ...], as_json: bool) -> None:
     """Measure, and print a table."""
     if SSHD is None:
         sys.exit(MISSING)
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {HOST_CORE} or {HOST_CORE})
     with tempfile.TemporaryDirectory() as name, lone_board(Path(name)) as server:
         flash(server.address)
-        results = [_measure(server, Path(name) / f"{work.size}", work, rounds, seconds) for work in WORKS]
+        works = [work for work in WORKS if not sizes or work.size in sizes]
+        results = [_measure(server, Path(name) / f"{work.size}", work, rounds, seconds) for work in works]
     if as_json:
         print(json.dumps({"rounds": rounds, "seconds": seconds, "results": [asdict(r) for r in results]}, indent=2))
     else:

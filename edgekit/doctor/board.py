@@ -189,6 +189,8 @@ class _Way:
         done = runner.run(board, executable, ["version"], deadline)
         if done.code != 0 or not done.out.startswith("edgekit-runner"):
             raise DeviceError(f"{board.name}: the runner does not start: {done.words}", f"`edgekit flash {board.name}` renews it")
+        if not releases.confirmed:
+            raise DeviceError(f"{board.name}: the release is new, and its check was cut off", runner.confirm(board.name))
         return f"{done.out.splitlines()[0]}, release {(releases.current or 'unknown')[:12]}"
 
     def _host(self) -> str:

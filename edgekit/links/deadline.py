@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from edgekit.errors import LinkLost
 
+_SLOW = "try again; `edgekit doctor DEVICE` looks at the whole way to the board"
+
 
 @dataclass(frozen=True)
 class Deadline:
@@ -26,7 +28,7 @@ class Deadline:
 
     def expired(self, what: str) -> LinkTimeout:
         """The error that says that ``what`` took too long."""
-        return LinkTimeout(f"{what}: no answer within {self.seconds:g} s")
+        return LinkTimeout(f"{what}: no answer within {self.seconds:g} s", _SLOW)
 
 
 class LinkTimeout(LinkLost):

@@ -34,6 +34,8 @@ PATIENCE = 60.0  #: seconds that a lost link is waited for
 _PAUSE = 1.0  #: … between two tries
 FILE_SECONDS = 600.0  #: for one file, or until the link is opened again
 
+_VERSIONS = "are edgekit and the runner of one version?"
+
 log = logging.getLogger("edgekit")
 
 R = TypeVar("R", bound=m.Reply)
@@ -115,8 +117,9 @@ class Client:
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes
 
-    def metrics(self) -> m.MetricsReply:
-        return self._ask(m.MetricsRequest(), m.MetricsReply)
+    def metrics(self, session: int | None = None) -> m.MetricsReply:
+        """Of the last evaluation; with ``session`` (``Started.id``) only where it is that one."""
+        return self._ask(m.MetricsRequest(id=session), m.MetricsReply)
 
     def profile(self) -> list[tuple[int, int, int]]:
         """Every op's (number, runs, ns) of the last session that was profiled."""
@@ -157,7 +160,7 @@ class Client:
             keys = ", ".join(".".join(map(str, e["loc"])) for e in fault.errors())
             raise DeviceError(
                 f"{self.link.name}: the runner's answer to {type(request).__name__} does not fit: {keys}",
-                "are edgekit and the runner of one version?",
+                _VERSIONS,
             ) from fault
 
     def again(self, do: Callable[[], T]) -> T:
@@ -193,7 +196,8 @@ class Client:
         if self.instance is not None and payload.get("instance") != self.instance:
             raise Restarted(
                 f"{self.link.name}: the board's runner was started anew: the board was switched off, or the runner was ended",
-                "`edgekit sessions` shows what it keeps, `edgekit resume` goes on from a session's last checkpoint",
+                f"`edgekit sessions {self.link.name}` shows what it keeps, `edgekit resume {self.link.name} ID` goes on from a "
+                "session's last checkpoint",
             )
         log.warning("%s: connected again", self.link.name)
 
@@ -212,9 +216,9 @@ class Client:
         try:
             payload = cbor2.loads(message[Header.SIZE :])
         except (cbor2.CBORDecodeError, UnicodeDecodeError) as error:
-            raise LinkError(f"{self.link.name}: the runner's answer is no CBOR: {error}") from error
+            raise LinkError(f"{self.link.name}: the runner's answer is no CBOR: {error}", _VERSIONS) from error
         if not isinstance(payload, dict):
-            raise LinkError(f"{self.link.name}: the runner's answer is no CBOR map but {type(payload).__name__}")
+            raise LinkError(f"{self.link.name}: the runner's answer is no CBOR map but {type(payload).__name__}", _VERSIONS)
         return payload
 
 

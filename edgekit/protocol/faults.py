@@ -21,7 +21,7 @@ from edgekit.errors import (
 from edgekit.protocol.messages import GROUP
 from edgekit.protocol.status import Status
 
-_VERSIONS = "are edgekit and the runner of one version? `edgekit doctor` tells"
+_VERSIONS = "are edgekit and the runner of one version? `edgekit doctor {device}` tells"
 
 _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.BAD_REQUEST: (DeviceError, _VERSIONS),
@@ -50,30 +50,31 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
 }
 
 
-def device_error(code: int, why: str, device: str = "DEVICE") -> EdgekitError:
+def device_error(code: int, why: str, device: str) -> EdgekitError:
     """The error for a status number of the training group; ``why`` is the runner's own text, ``device`` its address."""
     try:
         status = Status(code)
     except ValueError:
         return DeviceError(
-            f"the board: {why or 'no reason given'} (status {code}, unknown here)", "update edgekit on this machine"
+            f"{device}: {why or 'no reason given'} (status {code}, unknown here)", "update edgekit on this machine"
         )
     kind, hint = _FAULTS.get(status, (DeviceError, ""))
-    return kind(f"the board: {why or status.name} ({status.name})", hint.replace("{device}", device))
+    return kind(f"{device}: {why or status.name} ({status.name})", hint.replace("{device}", device))
 
 
-def response_error(payload: Mapping[str, Any], device: str = "DEVICE") -> EdgekitError | None:
+def response_error(payload: Mapping[str, Any], device: str) -> EdgekitError | None:
     """The error that a response carries (SMP version 2: an ``err`` map); None where it is a success. ``device``: the address."""
     error = payload.get("err")
+    versions = _VERSIONS.replace("{device}", device)
     if error is None:
         return None
     group, code = (error.get("group"), error.get("rc")) if isinstance(error, Mapping) else (None, None)
     if not isinstance(code, int):
-        return DeviceError(f"the board answers with an error that cannot be read: {error!r}", _VERSIONS)
+        return DeviceError(f"{device} answers with an error that cannot be read: {error!r}", versions)
     why = str(payload.get("why", ""))
     if group == GROUP:
         return device_error(code, why, device)
     if (group, code) == (0, MGMT_ERR.EBUSY):
         return device_error(Status.BUSY, "a session runs", device)
     name = MGMT_ERR(code).name if code in set(MGMT_ERR) else str(code)
-    return DeviceError(f"the board: {why or 'request refused'} (SMP group {group}, {name})", _VERSIONS)
+    return DeviceError(f"{device}: {why or 'request refused'} (SMP group {group}, {name})", versions)

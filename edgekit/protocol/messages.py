@@ -102,6 +102,8 @@ class MetricsRequest(ReadRequest):
     _GROUP_ID = GROUP
     _COMMAND_ID = 7
 
+    id: int | None = None
+
 
 class ProfileRequest(ReadRequest):
     _GROUP_ID = GROUP

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgekit.board import Board, load_board
 from edgekit.devices import find
-from edgekit.errors import DeviceError, EdgekitError, InputError, IntegrityError, LinkError
+from edgekit.errors import BusyError, DeviceError, EdgekitError, InputError, IntegrityError, LinkError
 from edgekit.links import Link, open_link
 from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
@@ -109,7 +109,8 @@ class Device:
         self.info: Info = self.client.info()
         if self.info.protocol != PROTOCOL:
             found = f"{link.name}: the runner speaks protocol {self.info.protocol}, edgekit {PROTOCOL}"
-            raise LinkError(found, "`edgekit flash` brings the runner that fits")
+            local = "unset EDGEKIT_RUNNER, or build that runner anew"
+            raise LinkError(found, local if reopen is None else f"`edgekit flash {link.name}` brings the runner that fits")
         self.client.instance = self.info.instance
         self._progress = progress
         self.board = board or load_board(GENERAL.get(self.info.architecture, "generic-aarch64"))
@@ -261,13 +262,13 @@ class Device:
 
         Raises: as train does.
         """
-        self._prepare(program, "evaluate")
+        file, _ = self._prepare(program, "evaluate")
         data = check_data(dataset, program, "evaluate")
         streaming = self._choose(data, program, "evaluate", stream, spool)
         where = self._data(data, streaming, self._folder / "evaluate", None)
-        request = StartRequest(kind="evaluate", **where, **self._origin(program, checkpoint))
-        self._run(request, None if streaming is None else Feeder(self.client, streaming.shards, None, self._progress))
-        reply = self.client.metrics()
+        request = StartRequest(kind="evaluate", program=file, **where, **self._origin(program, checkpoint))
+        feeder = None if streaming is None else Feeder(self.client, streaming.shards, None, self._progress)
+        reply = self.client.metrics(self._run(request, feeder))
         accuracy = reply.correct / reply.counted if reply.counted else None
         return Metrics(reply.loss, accuracy, reply.samples)
 
@@ -276,12 +277,12 @@ class Device:
 
         Raises: as train does.
         """
-        self._prepare(program, "predict")
+        file, _ = self._prepare(program, "predict")
         dataset = inputs if isinstance(inputs, (Mapping, str, Path)) else {"inputs": inputs}
-        data = check_data(dataset, program, "predict").place(self._folder / "predict")
+        data = self._put(check_data(dataset, program, "predict").place(self._folder / "predict"))
         out = self._folder / "predictions.npy"
         remote = self.client.board_path(out)
-        self._run(StartRequest(kind="predict", data=self._put(data), out=remote, **self._origin(program, checkpoint)))
+        self._run(StartRequest(kind="predict", program=file, data=data, out=remote, **self._origin(program, checkpoint)))
         self.client.get_file(remote, out)
         result: npt.NDArray[Any] = np.load(out)
         return result
@@ -297,12 +298,12 @@ class Device:
         """
         if steps < 1:
             raise InputError(f"steps is {steps}, it must be 1 or more")
-        memory = self._prepare(program, "train_step")
+        file, memory = self._prepare(program, "train_step")
         data = self._put(check_data(random_data(program), program, "train_step").place(self._folder / "bench"))
         folder = RunFolder(new_run_path(self._folder, "bench"), {})
         count = steps + 1
         request = StartRequest(
-            kind="train", data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
+            kind="train", program=file, data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
         )
         plan = Plan(count, self.client.start(request).next, memory=memory)
         session = Session(LiveFeed(self.client), program, plan, folder)
@@ -324,12 +325,14 @@ class Device:
         if entry not in program.entries:
             raise InputError(f"the program has no entry {entry!r}, only {', '.join(program.entries)}")
 
-    def _prepare(self, program: Program, entry: str) -> Memory:
+    def _prepare(self, program: Program, entry: str) -> tuple[str, Memory]:
+        """The program's path on the board, where it is loaded; a start names it again: another host may load another."""
         self._check_program(program, entry)
-        file = self._folder / f"{program.sha256.hex()[:16]}.ekp"
-        if not file.exists():
-            program.save(file)
-        return self._load(program, self._put(file))
+        local = self._folder / f"{program.sha256.hex()[:16]}.ekp"
+        if not local.exists():
+            program.save(local)
+        file = self._put(local)
+        return file, self._load(program, file)
 
     def _load(self, program: Program, file: str) -> Memory:
         """Make ``program`` the loaded one, once the session under way is over: the board runs one at a time."""
@@ -339,7 +342,8 @@ class Device:
             return self._memory
         loaded = self.client.load(file)
         if loaded.sha != program.sha256:
-            raise IntegrityError("the board loaded another program than the one sent", "was the file replaced meanwhile?")
+            found = f"{self.client.link.name} loaded another program than the one sent"
+            raise IntegrityError(found, "was the file replaced meanwhile?")
         self._loaded, self._memory = program.sha256, memory_of(program, loaded)
         return self._memory
 
@@ -385,22 +389,27 @@ class Device:
             "stream": Stream(samples=shards.samples, steps=spool.steps, ahead=spool.ahead, digest=shards.digest, folder=folder)
         }
 
-    def _run(self, request: StartRequest, feeder: Feeder | None = None) -> None:
-        """Run a session without records to its end."""
-        self.client.start(request)
+    def _run(self, request: StartRequest, feeder: Feeder | None = None) -> int:
+        """Run a session without records to its end; its number on the board."""
+        number = self.client.start(request).id
         pause = Pause(_SOON)
         try:
-            while (status := self.client.status()).state in LIVE:
+            while (status := self.client.status()).state in LIVE and status.id == number:
                 if feeder is None or not feeder.advance(status.step, status.state == "waiting"):
                     pause.wait()
         except BaseException:
             with contextlib.suppress(EdgekitError):
-                stop_and_wait(self.client)
+                if self.client.status().id == number:
+                    stop_and_wait(self.client)
             raise
+        name = self.client.link.name
+        if status.id != number:
+            raise BusyError(f"{name}: another host started a session before the end of this one was seen", "try again")
         if status.state == "failed":
-            raise device_error(status.rc, status.why)
+            raise device_error(status.rc, status.why, name)
         if status.state != "done":
-            raise DeviceError("the session was stopped before its end")
+            raise DeviceError(f"{name}: the session was stopped before its end", "by another host? try again")
+        return number
 
     def _put(self, path: Path) -> str:
         return self.client.put_file(path)

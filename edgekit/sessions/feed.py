@@ -29,6 +29,10 @@ class Feed(Protocol):
     def id(self) -> str | None:
         """What the board calls it; None: nothing is kept there, and it ends with the connection."""
 
+    @property
+    def device(self) -> str:
+        """The board's address, for messages."""
+
     def records(self, since: int, most: int) -> Records:
         """Records from a cursor on, and the session's state."""
 
@@ -51,6 +55,7 @@ class LiveFeed:
     id: str | None = None
 
     def __init__(self, client: Client) -> None:
+        self.device = client.link.name
         self._client = client
 
     def records(self, since: int, most: int) -> Records:
@@ -78,6 +83,7 @@ class KeptFeed:
 
     def __init__(self, client: Client, home: str, session: str) -> None:
         self.id: str = session
+        self.device = client.link.name
         self._client = client
         self._checkpoint = f"{home}/sessions/{session}/{CHECKPOINT}"
 
@@ -114,5 +120,6 @@ def find_kept(client: Client, session: str) -> KeptSession:
     found = next((k for k in kept if k.id == session), None)
     if found is None:
         names = ", ".join(k.id for k in kept[-3:]) or "none"
-        raise DeviceError(f"{client.link.name} keeps no session {session!r}", f"it keeps {names}: see `edgekit sessions`")
+        name = client.link.name
+        raise DeviceError(f"{name} keeps no session {session!r}", f"it keeps {names}: see `edgekit sessions {name}`")
     return found

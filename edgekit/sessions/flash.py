@@ -79,8 +79,9 @@ def execute(connection: Connection, plan: Plan, *, force: bool = False, listen: 
         work.listen(Started(step, number, len(plan.steps)))
         work.listen(Done(step, work.do(step)))
     assert work.info is not None
-    switched = plan.found.current not in (None, plan.release)
-    return Flashed(plan.address, plan.release, plan.found.current if switched else plan.found.previous, work.info)
+    before = plan.found.before(plan.release)
+    previous = plan.found.previous if before in (None, plan.release) else before
+    return Flashed(plan.address, plan.release, previous, work.info)
 
 
 class _Work:
@@ -161,11 +162,16 @@ class _Work:
             return "none runs"
         if sftp.stat(runner.current(self.folder.home), deadline) is None:
             return "none can be asked: there is no current release"
-        with self._attached() as client:
-            info = client.info()
-            if _is_of(info, release):
-                return "the one that runs is of this release"
-            self._end(client, force)
+        try:
+            with self._attached() as client:
+                info = client.info()
+                if _is_of(info, release):
+                    return "the one that runs is of this release"
+                self._end(client, force)
+        except LinkError:
+            if self.plan.found.confirmed or not self.connection.alive:
+                raise
+            return "none answers, and the current release was never confirmed"
         return f"process {info.pid} ended"
 
     def _end(self, client: Client, force: bool) -> None:
@@ -174,7 +180,7 @@ class _Work:
         except BusyError as error:
             raise BusyError(
                 f"{self.connection.name}: a session runs on the board, and flashing would end it",
-                "wait for its end, or stop it: `edgekit flash --force` does, with its checkpoint",
+                f"wait for its end, or stop it: `edgekit flash {self.connection.name} --force` does, with its checkpoint",
             ) from error
         with contextlib.suppress(ConnectionLost):  # the host goes when it has answered, and with it the bridge
             client.link.receive(Deadline.after(STEP_SECONDS))
@@ -182,6 +188,7 @@ class _Work:
     def _switch(self, step: Switch) -> str:
         deadline = Deadline.after(STEP_SECONDS)
         links = [("previous", step.old), ("current", step.new)] if step.old else [("current", step.new)]
+        self.folder.link("unconfirmed", step.new, deadline)
         for name, release in reversed(links) if step.back else links:
             self.folder.link(name, release, deadline)
         return ""
@@ -191,7 +198,7 @@ class _Work:
             self.info = self._talk(step.release)
         except (EdgekitError, TimeoutError) as error:
             if not self.connection.alive:
-                raise  # nobody knows; the release passed its self-test, and a new plan goes on from here
+                raise _unconfirmed(self.connection.name, error) from error
             if step.old == step.release:
                 raise
             self._switch_back(step)
@@ -201,6 +208,7 @@ class _Work:
                 f"{self.connection.name}: the new release does not answer ({why}); the board is {now}",
                 "run/log in the board's edgekit folder may tell why",
             ) from error
+        self.folder.link("unconfirmed", None, Deadline.after(STEP_SECONDS))
         return f"{self.info.version}, {self.info.architecture}, {self.info.isa}, process {self.info.pid}"
 
     def _talk(self, release: str) -> Info:
@@ -221,6 +229,7 @@ class _Work:
         self.folder.link("current", step.old, deadline)
         if step.previous is not None:
             self.folder.link("previous", step.previous, deadline)
+        self.folder.link("unconfirmed", None, deadline)
 
     def _prune(self, step: Prune) -> str:
         deadline = Deadline.after(STEP_SECONDS)
@@ -236,6 +245,12 @@ class _Work:
             yield Client(link)
         finally:
             link.close()
+
+
+def _unconfirmed(name: str, error: Exception) -> EdgekitError:
+    """The error of a check that the connection did not outlive: a new plan goes on from here."""
+    why = getattr(error, "message", error)
+    return ConnectionLost(f"{why}; the new release is current, and nobody knows yet whether it works", runner.confirm(name))
 
 
 def _is_of(info: Info, release: str) -> bool:

@@ -109,7 +109,7 @@ class Health:
     previous: str | None
 
     def __str__(self) -> str:
-        return "check that the board answers; if not, switch back"
+        return "check that the board answers, and confirm the release; if not, switch back"
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,11 @@ def plan_flash(connection: Connection, deadline: Deadline, runner: Path | None =
     there = folder.size(release, deadline) == size
     steps: list[Step] = [] if there else [Upload(local, release, size)]
     steps += [Verify(local, release), Trial(release), Reset(release)]
+    before = found.before(release)
     if found.current != release:
-        steps.append(Switch(release, found.current))
-    previous = found.previous if found.current == release else found.current
-    steps.append(Health(release, found.current, found.previous))
-    kept = {release, previous}
+        steps.append(Switch(release, before))
+    steps.append(Health(release, before, found.previous))
+    kept = {release, found.previous if before == release else before}
     steps.append(Prune(tuple(name for name in (*found.whole, *found.unfinished) if name not in kept)))
     return Plan(connection.name, facts, release, found, tuple(steps))
 

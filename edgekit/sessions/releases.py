@@ -1,4 +1,5 @@
-"""The runners on a board: ``releases/<sha256>/edgekit-runner``, the links ``current`` and ``previous`` (docs/session-host.md).
+"""The runners on a board: ``releases/<sha256>/edgekit-runner``, and the links ``current``, ``previous`` and ``unconfirmed``
+(docs/session-host.md).
 
 Every change is one atomic operation on the board, so that whatever cuts a sequence of them, ``current`` leads to a whole runner.
 """
@@ -18,12 +19,26 @@ _STALE = 3600  #: seconds after which an unfinished upload counts as given up
 
 @dataclass(frozen=True)
 class Releases:
-    """What is there: digests, those of the two links among them (None: no link), and those whose runner is whole."""
+    """What is there: digests, those of the links among them (None: no link), and those whose runner is whole.
+
+    ``unconfirmed`` is the release whose first check was not finished: while it is current too, nobody knows whether it works.
+    """
 
     current: str | None
     previous: str | None
+    unconfirmed: str | None
     whole: tuple[str, ...]
     unfinished: tuple[str, ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the current release has been checked to its end."""
+        return self.current != self.unconfirmed
+
+    def before(self, release: str) -> str | None:
+        """What to go back to where ``release`` does not work: the latest other one that does, else the current one."""
+        good = self.current if self.confirmed else self.previous
+        return self.current if good == release else good
 
 
 class ReleaseFolder:
@@ -41,7 +56,8 @@ class ReleaseFolder:
         names = sftp.names(f"{self.home}/releases", deadline)
         whole = tuple(name for name in names if sftp.stat(self.executable(name), deadline))
         unfinished = tuple(name for name in names if name not in whole)
-        return Releases(self._linked("current", deadline), self._linked("previous", deadline), whole, unfinished)
+        current, previous, unconfirmed = (self._linked(name, deadline) for name in ("current", "previous", "unconfirmed"))
+        return Releases(current, previous, unconfirmed, whole, unfinished)
 
     def size(self, release: str, deadline: Deadline) -> int | None:
         """Bytes of a whole runner; None where it is not there."""
@@ -49,7 +65,7 @@ class ReleaseFolder:
         return there.size if there else None
 
     def link(self, name: str, release: str | None, deadline: Deadline) -> None:
-        """Make ``current`` or ``previous`` lead to a release, in one step; None removes the link."""
+        """Make a link lead to a release, in one step; None removes it."""
         sftp = self._connection.sftp(deadline)
         if release is None:
             sftp.remove(f"{self.home}/{name}", deadline)
@@ -74,7 +90,7 @@ class ReleaseFolder:
         """Remove links that an interrupted switch left."""
         sftp = self._connection.sftp(deadline)
         for name in sftp.names(self.home, deadline):
-            if name.startswith((".current.", ".previous.")):
+            if name.startswith((".current.", ".previous.", ".unconfirmed.")):
                 sftp.remove(f"{self.home}/{name}", deadline)
 
     def _linked(self, name: str, deadline: Deadline) -> str | None:

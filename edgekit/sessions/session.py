@@ -258,10 +258,11 @@ class Session:
         """The board is done: fetch the final state and complete the run's folder."""
         end = self._feed.end()
         if end.state == "failed":
-            self._error = device_error(end.rc, end.why)
+            self._error = device_error(end.rc, end.why, self._feed.device)
         elif end.state == "interrupted":
             self._error = DeviceError(
-                f"the board's runner ended in the middle of the session {self.id}", f"`edgekit resume` goes on with {self.id}"
+                f"{self._feed.device}: the board's runner ended in the middle of the session {self.id}",
+                f"`edgekit resume {self._feed.device} {self.id}` goes on from its last checkpoint",
             )
         else:
             try:
@@ -289,9 +290,11 @@ class Session:
     def _lost(self, error: LinkError) -> None:
         """The link is gone for good. What the board keeps goes on there."""
         if self.id is not None and isinstance(error, LinkLost):
-            error.hint = f"the session {self.id} goes on on the board: `edgekit attach ADDRESS {self.id}` watches it again"
-            if self.feeder is not None:
-                error.hint = f"the session {self.id} waits for its data: `edgekit attach ADDRESS {self.id} --data DIR` goes on"
+            board, data = self._feed.device, "" if self.feeder is None else " --data DIR"
+            does, then = (
+                ("goes on on the board", "watches it again") if self.feeder is None else ("waits for its data", "goes on")
+            )
+            error.hint = f"the session {self.id} {does}: `edgekit attach {board} {self.id}{data}` {then}"
         self._error = error
         self._state = "running" if self.id is not None else "failed"
         with contextlib.suppress(EdgekitError):

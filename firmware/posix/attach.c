@@ -23,7 +23,7 @@
 
 #define PATIENCE_NS 10000000000u /* for a host that accepts and answers */
 
-enum { AGAIN_MS = 20, FD_MOST = 1024, TAIL_BYTES = 2000, BUFFER_BYTES = 65536 };
+enum { LOOK_MS = 1000 /* without an answer, until the host is looked at */, AGAIN_MS = 20, FD_MOST = 1024, TAIL_BYTES = 2000, BUFFER_BYTES = 65536 };
 
 typedef struct {
     const ek_options *options;
@@ -178,33 +178,58 @@ static bool drain(flow *f, int fd, size_t most) {
     return n >= 0 || errno == EINTR || errno == EAGAIN;
 }
 
-/* Until either side closes. When stdin ends, what was asked is still answered. */
-static void bridge(int host) {
+/* Whether somebody stopped the process (SIGSTOP); not so a debugger. One that is merely slow is not stopped. */
+static bool is_stopped(pid_t process) {
+    char path[32], text[256];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = file >= 0 ? read(file, text, sizeof text - 1) : 0;
+    if (file >= 0)
+        close(file);
+    text[n > 0 ? n : 0] = 0;
+    const char *name_end = strrchr(text, ')');
+    return name_end && name_end[1] == ' ' && name_end[2] == 'T';
+}
+
+/* Until either side closes, or the host is found stopped. When stdin ends, what was asked is still answered. */
+static int bridge(int host) {
     enum { PIPE_BYTES = 4096, EVER = -1 };
     static flow up, down;
-    bool shut = false;
+    bool shut = false, waits = false; /* for the host's answer */
     while (!(down.ended && empty(&down))) {
         struct pollfd in = {empty(&up) && !up.ended ? STDIN_FILENO : -1, POLLIN, 0};
         struct pollfd out = {STDOUT_FILENO, empty(&down) ? 0 : POLLOUT, 0};
         struct pollfd both = {host, (short)((empty(&down) ? POLLIN : 0) | (empty(&up) ? 0 : POLLOUT)), 0};
         struct pollfd fds[] = {in, out, both};
-        if (poll(fds, 3, EVER) < 0 && errno != EINTR)
-            return;
-        if (fds[1].revents & (POLLERR | POLLNVAL))
-            return;
+        int ready = poll(fds, 3, waits ? LOOK_MS : EVER);
+        pid_t holder = ready == 0 ? ek_home_holder() : 0;
+        if (holder > 0 && is_stopped(holder)) {
+            fprintf(stderr, "edgekit-runner: the host (process %d) was stopped by a signal\n", (int)holder);
+            return EK_EXIT_STOPPED;
+        }
+        if (ready == 0 || (ready < 0 && errno == EINTR))
+            continue;
+        if (ready < 0 || fds[1].revents & (POLLERR | POLLNVAL))
+            return 0;
         if (fds[0].revents)
             fill(&up, STDIN_FILENO);
-        if ((fds[2].revents & (POLLIN | POLLHUP | POLLERR)) && empty(&down))
+        if ((fds[2].revents & (POLLIN | POLLHUP | POLLERR)) && empty(&down)) {
             fill(&down, host);
-        if (!empty(&up) && !drain(&up, host, BUFFER_BYTES))
-            return;
+            waits = false;
+        }
+        if (!empty(&up)) {
+            if (!drain(&up, host, BUFFER_BYTES))
+                return 0;
+            waits = true;
+        }
         if ((fds[1].revents & POLLOUT) && !empty(&down) && !drain(&down, STDOUT_FILENO, PIPE_BYTES))
-            return;
+            return 0;
         if (up.ended && empty(&up) && !shut) {
             shutdown(host, SHUT_WR);
             shut = true;
         }
     }
+    return 0;
 }
 
 int ek_attach(const ek_options *options) {
@@ -217,7 +242,5 @@ int ek_attach(const ek_options *options) {
         return EK_EXIT_NO_HOST;
     }
     int code = reach_host(&a, &fd);
-    if (code == 0)
-        bridge(fd);
-    return code;
+    return code == 0 ? bridge(fd) : code;
 }

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { EK_EXIT_FAILED = 1, EK_EXIT_USAGE = 2, EK_EXIT_NO_HOST = 3, EK_EXIT_NO_ANSWER = 4, EK_EXIT_LOCKED = 5 };
+enum { EK_EXIT_FAILED = 1, EK_EXIT_USAGE = 2, EK_EXIT_NO_HOST = 3, EK_EXIT_NO_ANSWER = 4, EK_EXIT_LOCKED = 5, EK_EXIT_STOPPED = 6 };
 
 typedef struct {
     const char *word;    /* "serve", "attach" … */

@@ -515,7 +515,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
     if (request->kind != EK_TRAIN_STEP)
         next.position = session->position;
     if (request->kind == EK_EVALUATE)
-        next.metrics = (ek_metrics){.has_loss = port_data(&next, EK_PORT_LOSS, 0) != NULL};
+        next.metrics = (ek_metrics){.id = next.id, .has_loss = port_data(&next, EK_PORT_LOSS, 0) != NULL};
     *session = next;
     return EK_OK;
 }

@@ -25,6 +25,7 @@ typedef struct {
 /* Sums of an evaluation over the samples that count. `weight`: the samples, or the targets that are not ignored. */
 typedef struct {
     bool known, has_loss;
+    uint32_t id; /* of the session */
     double loss_sum, weight;
     uint64_t correct, counted, samples;
 } ek_metrics;

@@ -282,9 +282,12 @@ static ek_status save(void *context, const ek_cbor *request, ek_cbor_writer *to,
 static ek_status metrics(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     const ek_training *t = context;
     const ek_metrics *m = &t->session.metrics;
-    (void)request;
-    if (!m->known)
-        return ek_fail(error, EK_NO_SESSION, "no evaluate session has been finished since the program was loaded");
+    uint64_t id = m->id;
+    if (ek_read_uint(request, "id", false, UINT32_MAX, &id, error) != EK_OK)
+        return error->status;
+    if (!m->known || id != m->id)
+        return ek_fail(error, EK_NO_SESSION, "no evaluate session has been finished since the program was loaded%s",
+                       id == m->id ? "" : ", or another one since then");
     ek_cbor_write_map(to, 4);
     ek_cbor_write_text(to, "loss");
     if (m->has_loss)

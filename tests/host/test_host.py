@@ -123,6 +123,18 @@ def test_a_stopped_host_is_woken(home: Home, tmp_path: Path) -> None:
     second.ask(STOP)
 
 
+def test_a_host_that_is_stopped_while_it_is_asked(home: Home) -> None:
+    """The bridge says so and ends; what only takes long is waited for."""
+    waiting = home.attach()
+    waiting.ask(INFO)
+    os.kill(home.holder(), signal.SIGSTOP)
+    waiting.send(bytes(Header(OP.READ, Version.V2, Flag(0), 1, TRAINING, 0, INFO)) + b"\xa0")
+    assert waiting.process.wait(10) == 6
+    assert waiting.process.stderr is not None
+    assert b"was stopped by a signal" in waiting.process.stderr.read()
+    assert home.attach().info()["pid"] == home.holder()
+
+
 @pytest.mark.slow
 def test_a_host_that_does_not_answer_is_told_in_bounded_time(home: Home) -> None:
     """Something holds the lock and listens, and never accepts."""

@@ -22,9 +22,9 @@ KINDS = {
 
 @pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind, group in KINDS.items() for status in group])
 def test_the_kind_follows_the_status(kind: type[Exception], status: Status) -> None:
-    error = device_error(status, "sample 7 of inputs.npy")
+    error = device_error(status, "sample 7 of inputs.npy", "kitchen")
     assert type(error) is kind
-    assert "sample 7 of inputs.npy" in error.message
+    assert "kitchen: sample 7 of inputs.npy" in error.message
     assert error.hint
 
 
@@ -33,10 +33,10 @@ def test_every_status_is_covered() -> None:
 
 
 def test_the_message_layers_own_busy() -> None:
-    assert type(response_error({"err": {"group": 0, "rc": 10}})) is BusyError
-    assert type(response_error({"err": {"group": 0, "rc": 8}})) is DeviceError
+    assert type(response_error({"err": {"group": 0, "rc": 10}}, "kitchen")) is BusyError
+    assert type(response_error({"err": {"group": 0, "rc": 8}}, "kitchen")) is DeviceError
 
 
 def test_a_success_is_no_error() -> None:
-    assert response_error({}) is None
-    assert response_error({"state": "failed", "rc": 23}) is None
+    assert response_error({}, "kitchen") is None
+    assert response_error({"state": "failed", "rc": 23}, "kitchen") is None

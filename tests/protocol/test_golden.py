@@ -94,7 +94,7 @@ def test_the_answer_is_understood(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", BAD, ids=lambda v: v["name"])
 def test_the_error_is_understood(vector: dict[str, Any]) -> None:
     answer = payload(bytes.fromhex(vector["response"]))
-    error = response_error(answer)
+    error = response_error(answer, "kitchen")
     assert isinstance(error, EdgekitError)
     if answer["err"]["group"] == m.GROUP:
         assert Status(answer["err"]["rc"]).name in error.message

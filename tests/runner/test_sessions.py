@@ -301,6 +301,18 @@ def test_another_program_replaces_the_first(loaded: Runner, model: str, tmp_path
     assert loaded.metrics() == first
 
 
+def test_metrics_of_one_session_are_not_given_for_another(loaded: Runner, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", *sample_data(40))
+    mine = loaded.ask(START, kind="evaluate", data=data)["id"]
+    loaded.finish()
+    assert loaded.ask(METRICS, id=mine) == loaded.metrics()
+    loaded.session("train", data)
+    assert loaded.ask(METRICS, id=mine) == loaded.metrics()
+    assert "or another one since then" in loaded.fails(Status.NO_SESSION, METRICS, id=mine + 1)
+    loaded.session("evaluate", data)
+    loaded.fails(Status.NO_SESSION, METRICS, id=mine)
+
+
 def test_replaced_programs_and_ended_sessions_keep_nothing(loaded: Runner, model: str, tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", *sample_data(40_000))
     maps = Path(f"/proc/{loaded.process.pid}/maps")

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +57,11 @@ class MemoryCard:
         _mount(self.folder, ["-t", "ext4", "-o", "loop,errors=remount-ro", _path_of(self._image)])
 
     def take_out(self) -> None:
-        """Unmount it; nobody may use it any more."""
-        _run("umount", str(self.folder))
+        """Unmount it, as soon as those who use it have ended."""
+        end = time.monotonic() + 10
+        while subprocess.run(["umount", str(self.folder)], capture_output=True).returncode:
+            assert time.monotonic() < end, "somebody uses it still"
+            time.sleep(0.02)
 
     def find_fault(self) -> None:
         """The kernel finds a fault in the file system, which turns read-only under whoever has files open there."""

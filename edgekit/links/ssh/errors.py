@@ -48,6 +48,10 @@ class ConnectionLost(LinkLost):
     """The connection broke, or nothing moved on it any more. What was uploaded so far stays, and the next try goes on there."""
 
 
+class HostStopped(LinkLost):
+    """The session host on the board was stopped by a signal. The next connection lets it go on."""
+
+
 class NoSftp(LinkError):
     """The board's SSH server has no SFTP."""
 

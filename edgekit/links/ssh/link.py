@@ -15,16 +15,17 @@ from edgekit.links.progress import Moved, Progress, silent
 from edgekit.links.ssh import runner, store
 from edgekit.links.ssh.bringing import Bringing
 from edgekit.links.ssh.connection import Connection, Finished
-from edgekit.links.ssh.errors import ConnectionLost
+from edgekit.links.ssh.errors import ConnectionLost, HostStopped
 from edgekit.links.ssh.sftp import READ, file_error
 from edgekit.links.ssh.stream import Stream, lost
 from edgekit.links.ssh.transfer import download
 
 _SECONDS = 30.0  #: for what has no deadline of its own
 _LAST_WORDS = 5.0
+_STOPPED = 6  #: exit code of ``attach``, as are those of _EXITS
 _EXITS = {
     3: ("no session host could be started", "see run/log in the board's edgekit folder"),
-    4: ("the session host does not answer", "it may be stuck: `edgekit doctor` shows more"),
+    4: ("the session host does not answer", "it may be stuck: `edgekit doctor DEVICE` shows more"),
 }
 
 
@@ -141,15 +142,27 @@ class SshLink:
         if not self.connection.alive or not stream.channel.status_event.wait(min(_LAST_WORDS, deadline.remaining())):
             return error
         done = Finished(stream.channel.exit_status, "", _words(stream))
+        if done.code == _STOPPED:
+            return HostStopped(
+                f"{self.name}: the session host was stopped by a signal (SIGSTOP)", "try again: that lets it go on"
+            )
         if done.code in _EXITS:
             if (fault := file_error(f"{self.name}: no session host could be started", done.words)) is not None:
                 return fault
             what, hint = _EXITS[done.code]
-            return LinkError(f"{self.name}: {what}: {done.words}", hint)
+            return self._advised(LinkError(f"{self.name}: {what}: {done.words}", hint.replace("DEVICE", self.name)), deadline)
         if not self._heard and done.code != 0:
             with contextlib.suppress(ConnectionLost):
-                return runner.why_not_started(self.connection, runner.current(self.connection.home(deadline)), done, deadline)
+                executable = runner.current(self.connection.home(deadline))
+                return self._advised(runner.why_not_started(self.connection, executable, done, deadline), deadline)
         return lost(self.name, LinkError(f"the runner's session host closed it (exit code {done.code}): {done.words}"))
+
+    def _advised(self, error: LinkError, deadline: Deadline) -> LinkError:
+        """A runner that does not work may be a new one that `edgekit flash` could not check to the end."""
+        with contextlib.suppress(LinkError):
+            if runner.is_unconfirmed(self.connection, deadline):
+                error.hint = f"the release is new and was never confirmed: {runner.confirm(self.name)}"
+        return error
 
 
 def _words(stream: Stream) -> str:

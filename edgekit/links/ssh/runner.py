@@ -26,6 +26,18 @@ def current(home: str) -> str:
     return f"{home}/current/edgekit-runner"
 
 
+def confirm(name: str) -> str:
+    """The advice where a release's first check was cut off."""
+    return f"`edgekit flash {name}` checks it, and goes back to the release before where it does not"
+
+
+def is_unconfirmed(connection: Connection, deadline: Deadline) -> bool:
+    """Whether the first check of the runner that is in use was cut off."""
+    home, sftp = connection.home(deadline), connection.sftp(deadline)
+    release = sftp.readlink(f"{home}/unconfirmed", deadline)
+    return release is not None and release == sftp.readlink(f"{home}/current", deadline)
+
+
 def run(connection: Connection, executable: str, words: Sequence[str], deadline: Deadline) -> Finished:
     """Run ``edgekit-runner WORDS`` to its end.
 

@@ -170,14 +170,13 @@ def test_a_runner_that_fails_its_self_test_is_not_switched_to(board: Sshd, addre
 
 
 def test_a_runner_that_does_not_answer_is_taken_back(board: Sshd, address: str, runner: Make) -> None:
-    script = '#!/bin/sh\ncase "$1" in version) echo edgekit-runner 0;; check) ;; *) echo "no socket" >&2; exit 3;; esac\n'
     with pytest.raises(FlashFailed, match="without a runner, as before"):
-        flash(address, runner("bad", script))
+        flash(address, runner("bad", NO_HOST))
     assert links(board.home) == (None, None)
     flash(address, runner("one"))
     flash(address, runner("two"))
     with pytest.raises(FlashFailed, match=r"no session host.*back on"):
-        flash(address, runner("bad", script))
+        flash(address, runner("bad", NO_HOST))
     assert links(board.home) == (release_of(runner("two")), release_of(runner("one")))
     assert works(address)
 
@@ -366,6 +365,45 @@ def test_cut_after_each_operation_the_board_works(
         assert left == [], f"cut {number}"
     assert finished
     assert number > 15
+
+
+#: passes every check before the switch, and its host never answers
+NO_HOST = '#!/bin/sh\ncase "$1" in version) echo edgekit-runner 0;; check) ;; *) echo "no socket" >&2; exit 3;; esac\n'
+
+
+@pytest.mark.parametrize("next_one", ["the same", "another"])
+def test_cut_after_each_operation_a_release_that_does_not_work_is_left_again(
+    next_one: str, board: Sshd, address: str, runner: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Cut before its check, it may be current; who connects is told, and the next flash goes back, or on to a better one."""
+    good, bad, other = runner("good"), runner("bad", NO_HOST), runner("other")
+    flash(address, good)
+    saved = tmp_path / "saved"
+    _copy(board.home, saved)
+    cut, left = Cut(monkeypatch), 0
+    for number in range(1, 400):
+        _restore(saved, board.home)
+        cut.number, cut.count = number, 0
+        with pytest.raises((LinkError, FlashFailed)) as caught:
+            flash(address, bad)
+        cut.number = 0
+        if links(board.home)[0] == release_of(bad):
+            left += 1
+            with pytest.raises(LinkError, match="never confirmed"):
+                works(address)
+        if next_one == "another":
+            flash(address, other)
+            assert links(board.home) == (release_of(other), release_of(good)), f"cut {number}"
+        else:
+            with pytest.raises(FlashFailed, match="back on"):
+                flash(address, bad)
+            assert links(board.home)[0] == release_of(good), f"cut {number}"
+        assert works(address)
+        assert not (board.home / "unconfirmed").is_symlink()
+        if isinstance(caught.value, FlashFailed):
+            break
+    assert isinstance(caught.value, FlashFailed)
+    assert left > 2
 
 
 def _copy(home: Path, to: Path) -> None:
