@@ -36,15 +36,6 @@ EK_INLINE ek_vf slope(ek_finish_kind kind, ek_vf saved, float high) {
     return ek_select((saved > 0.0f) & ~(saved >= high), one, zero);
 }
 
-/* Other processors than x86 have no such store, or none that helps. */
-EK_INLINE void stream(float *p, ek_vf v) {
-#if defined(__x86_64__)
-    __builtin_nontemporal_store(v, (ek_vf *)p);
-#else
-    ek_store(p, v);
-#endif
-}
-
 /* n columns (1 … EK_STEP) at `at` of y. `kind`, `mask`, `extras` and whether n is a whole step are constants of an
  * instance. */
 EK_INLINE void finish_step(ek_finish_kind kind, int mask, int extras, const ek_epilogue *e, const float *acc,
@@ -71,7 +62,7 @@ EK_INLINE void finish_step(ek_finish_kind kind, int mask, int extras, const ek_e
         } else {
             v *= slope(kind, ek_read((const float *)e->saved + at, lane, n), e->high);
         }
-        if (e->stream && n == EK_STEP) stream(e->y + at + lane, v);
+        if (e->stream && n == EK_STEP) ek_stream(e->y + at + lane, v);
         else ek_write(e->y + at, v, lane, n);
     }
     if (mask) store_bits(mask_bits, column, bits, n);

@@ -83,13 +83,9 @@ EK_INLINE void ek_write(float *p, ek_vf v, int lane, int n) {
     else if (n > lane) ek_store_part(p + lane, v, n - lane);
 }
 
-/* At the end of a thread's part: streamed stores are not ordered with the ones that tell other threads of them. */
+/* At the end of a thread's part. */
 EK_INLINE void ek_finished(const ek_epilogue *e) {
-#if defined(__x86_64__)
-    if (e->stream) __builtin_ia32_sfence();
-#else
-    (void)e;
-#endif
+    if (e->stream) ek_stream_end();
 }
 
 /* Finish `columns` columns from `column` of the rows row, row + row_step, … (`rows` of them). Their sums are at acc,

@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "fields.h"
+#include "limits.h"
 #include "sessions.h"
 #include "start.h"
 
 enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE };
+enum { LIMITS = 20 };
 
 void ek_training_init(ek_training *t) {
     t->session.platform = t->platform;
@@ -320,6 +322,7 @@ const ek_smp_command ek_training_commands[] = {
     {SESSIONS, EK_SMP_READ, ek_sessions_list},
     {RESUME, EK_SMP_WRITE, ek_sessions_resume},
     {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
+    {LIMITS, EK_SMP_READ, ek_limits_measure},
     {0, 0, NULL},
 };
 
