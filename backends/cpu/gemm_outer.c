@@ -104,7 +104,7 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
             size_t tile = ek_min(EK_TILE_ROWS, depth - i);
             for (size_t j = 0; j < n; j += EK_PANEL) {
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES;
-                ek_outer_tiles[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
+                EK_NAME(ek_outer_tiles)[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
                         m > m_from, next_line(g, m + ROWS, k0, n0, asked));
                 asked += rows;
             }

@@ -10,9 +10,6 @@
 #include "ahead.h"
 #include "gemm.h"
 
-typedef void ek_tile(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc,
-        int add, const float *ahead);
-
 EK_INLINE void ek_tile_store(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS], float *c, size_t ldc,
         int add) {
     EK_UNROLL
@@ -114,7 +111,7 @@ EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a
 #define EK_TILE_TABLE(kind) \
     EK_EACH_ROWS(EK_TILE_INSTANCE, kind, 1) \
     EK_EACH_ROWS(EK_TILE_INSTANCE, kind, 2) \
-    static ek_tile *const ek_##kind##_tiles[EK_TILE_VECTORS][EK_TILE_ROWS] = { \
+    ek_tile *const EK_NAME(ek_##kind##_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS] = { \
         {EK_EACH_ROWS(EK_TILE_NAME, kind, 1)}, {EK_EACH_ROWS(EK_TILE_NAME, kind, 2)}};
 
 #endif
