@@ -1,7 +1,9 @@
 /* conv2d, conv2d_input_grad, conv2d_weight_grad. Dense convolutions are matrix products over patches (implicit GEMM; an
  * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
- * grouped ones are one product a group; depthwise ones have their own loops. */
+ * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's,
+ * forward and for input gradients. */
 #include "conv.h"
+#include "winograd.h"
 
 static ek_conv geometry(const ek_tensor *x, const ek_tensor *y, const int32_t *stride, const int32_t *padding,
         const int32_t *dilation, int groups) {
@@ -54,7 +56,16 @@ static ek_rows patches_of(const ek_conv *c, const float *x, int group) {
     return a;
 }
 
+static int is_three(const ek_conv *c) {
+    return c->kernel_h == 3 && c->kernel_w == 3 && c->stride_h == 1 && c->stride_w == 1 && c->dilation_h == 1
+            && c->dilation_w == 1 && c->groups == 1;
+}
+
 /* --- forward --- */
+
+static int forward_is_winograd(const ek_conv *c) {
+    return is_three(c) && ek_winograd_pays(rows_of(c), (size_t)c->channels, (size_t)c->outputs);
+}
 
 static ek_weights forward_weights(const ek_conv *c, const float *w, int group) {
     return (ek_weights){.data = w + group * (c->outputs / c->groups), .depth = patch_of(c), .taps_w = 1,
@@ -64,12 +75,14 @@ static ek_weights forward_weights(const ek_conv *c, const float *w, int group) {
 static size_t forward_scratch(const ek_call *call, int threads) {
     ek_conv c = forward_geometry(call);
     if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
+    if (forward_is_winograd(&c)) return EK_NAME(ek_winograd_scratch)((size_t)c.channels, (size_t)c.outputs, threads);
     return EK_NAME(ek_gemm_scratch)(patch_of(&c), (size_t)(c.outputs / c.groups), threads);
 }
 
 static size_t forward_prepared(const ek_call *call) {
     ek_conv c = forward_geometry(call);
     if (c.groups > 1 || call->in_t[EK_CONV2D_W]->storage != EK_CONSTANT || rows_of(&c) > EK_PACK_ROWS) return 0;
+    if (forward_is_winograd(&c)) return 0;
     return EK_NAME(ek_gemm_packed_floats)(patch_of(&c), (size_t)c.outputs) * sizeof(float);
 }
 
@@ -79,12 +92,26 @@ static void forward_prepare(const ek_call *call, void *to) {
     EK_NAME(ek_gemm_pack)(&b, patch_of(&c), (size_t)c.outputs, to);
 }
 
+static void forward_winograd(const ek_call *call, const ek_conv *c, const ek_epilogue *finish) {
+    ek_winograd g = {.images = c->images, .height = c->height, .width = c->width, .out_h = c->out_h, .out_w = c->out_w,
+            .k = (size_t)c->channels, .n = (size_t)c->outputs, .first_h = -c->top, .first_w = -c->left,
+            .x = call->in[EK_CONV2D_X], .finish = *finish};
+    ptrdiff_t tap = (ptrdiff_t)c->channels * c->outputs;
+    g.w = (ek_weights){.data = call->in[EK_CONV2D_W], .depth = g.k, .taps_w = 3, .tap_row = 3 * tap, .tap_column = tap,
+            .by_k = c->outputs, .by_n = 1};
+    EK_NAME(ek_winograd)(&g, call->pool, call->scratch);
+}
+
 static void forward_run(const ek_call *call) {
     ek_conv c = forward_geometry(call);
     ek_epilogue finish = ek_forward_epilogue(call, ((const ek_conv2d_attrs *)call->attrs)->act);
     if (ek_is_depthwise(&c)) {
         EK_NAME(ek_depthwise_forward)(&c, call->in[EK_CONV2D_X], call->in[EK_CONV2D_W], &finish, call->pool,
                 call->scratch);
+        return;
+    }
+    if (forward_is_winograd(&c)) {
+        forward_winograd(call, &c, &finish);
         return;
     }
     for (int group = 0; group < c.groups; group++) {
@@ -99,9 +126,15 @@ static void forward_run(const ek_call *call) {
 
 /* --- input gradient --- */
 
+static int input_grad_is_winograd(const ek_conv *c) {
+    size_t pixels = (size_t)c->images * (size_t)c->height * (size_t)c->width;
+    return is_three(c) && ek_winograd_pays(pixels, (size_t)c->outputs, (size_t)c->channels);
+}
+
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = input_grad_geometry(call);
     if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
+    if (input_grad_is_winograd(&c)) return EK_NAME(ek_winograd_scratch)((size_t)c.outputs, (size_t)c.channels, threads);
     size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
     for (int h = 0; h < c.stride_h && h < c.height; h++) {
         for (int w = 0; w < c.stride_w && w < c.width; w++) {
@@ -147,12 +180,27 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epi
     EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
 }
 
+/* A convolution of dy with the filter turned round, its taps from the last to the first. */
+static void input_grad_winograd(const ek_call *call, const ek_conv *c, const ek_epilogue *finish) {
+    ek_winograd g = {.images = c->images, .height = c->out_h, .width = c->out_w, .out_h = c->height, .out_w = c->width,
+            .k = (size_t)c->outputs, .n = (size_t)c->channels, .first_h = c->top - 2, .first_w = c->left - 2,
+            .x = call->in[EK_CONV2D_INPUT_GRAD_DY], .finish = *finish};
+    ptrdiff_t tap = (ptrdiff_t)c->channels * c->outputs;
+    g.w = (ek_weights){.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_W] + 8 * tap, .depth = g.k, .taps_w = 3,
+            .tap_row = -3 * tap, .tap_column = -tap, .by_k = 1, .by_n = c->outputs};
+    EK_NAME(ek_winograd)(&g, call->pool, call->scratch);
+}
+
 static void input_grad_run(const ek_call *call) {
     ek_conv c = input_grad_geometry(call);
     ek_epilogue finish = ek_backward_epilogue(call, ((const ek_conv2d_input_grad_attrs *)call->attrs)->act);
     if (ek_is_depthwise(&c)) {
         const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY], *w = call->in[EK_CONV2D_INPUT_GRAD_W];
         EK_NAME(ek_depthwise_input_grad)(&c, dy, w, &finish, call->pool, call->scratch);
+        return;
+    }
+    if (input_grad_is_winograd(&c)) {
+        input_grad_winograd(call, &c, &finish);
         return;
     }
     for (int group = 0; group < c.groups; group++)

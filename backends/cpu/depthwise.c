@@ -14,6 +14,13 @@ static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16);
 
 size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->channels) * sizeof(float); }
 
+/* The rows of x that output row `row` + 1 is the first to read. */
+static void find_next(const ek_conv *c, ek_row *r) {
+    size_t line = (size_t)c->width * (size_t)c->channels;
+    r->next = r->source + (ptrdiff_t)(r->row0 + (c->kernel_h - 1) * c->dilation_h + 1) * (ptrdiff_t)line;
+    r->next_floats = (size_t)c->stride_h * line;
+}
+
 static void forward_part(void *context, int index, int count) {
     const job *work = context;
     const ek_conv *c = work->c;
@@ -28,8 +35,10 @@ static void forward_part(void *context, int index, int count) {
         r.source = work->a + row / (size_t)c->out_h * pixels * (size_t)c->channels;
         r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
         r.place = row * (size_t)c->out_w;
+        find_next(c, &r);
         EK_NAME(ek_depthwise_row)(&r, work->finish);
     }
+    ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, const float *w, const ek_epilogue *finish,
@@ -60,9 +69,14 @@ static void input_grad_part(void *context, int index, int count) {
                     r.next_w = across.next;
             r.step = 1, r.count = (c->width - w + c->stride_w - 1) / c->stride_w;
             r.place = row * (size_t)c->width + (size_t)w, r.place_step = (size_t)c->stride_w;
+            if (w == 0 && h % c->stride_h == c->stride_h - 1) { /* a row of dy is new to stride_h rows of x's */
+                r.next_floats = (size_t)c->out_w * (size_t)c->channels;
+                r.next = r.source + (ptrdiff_t)(r.row0 + 1) * (ptrdiff_t)r.next_floats;
+            }
             EK_NAME(ek_depthwise_row)(&r, work->finish);
         }
     }
+    ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, const float *w, const ek_epilogue *finish,
@@ -100,6 +114,7 @@ static void weight_grad_part(void *context, int index, int count) {
         r.source = work->a + row / (size_t)c->out_h * pixels * channels;
         r.filter = work->b + row * (size_t)c->out_w * channels;
         r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
+        find_next(c, &r);
         EK_NAME(ek_depthwise_row_weights)(&r, sums, total);
     }
 }

@@ -37,19 +37,27 @@ EK_INLINE void sum_tile(int tile, int taps, int step, const ek_row *r, const flo
 
 enum { MOST_ROWS = 8 };
 
+/* Steps of channels that a row takes. */
+static inline size_t steps_of(const ek_row *r, int tile) {
+    return (size_t)((r->count + tile - 1) / tile) * (size_t)(r->channels / EK_STEP);
+}
+
 EK_INLINE void sum_tiles(int tile, int taps, int step, const ek_row *r, const ek_epilogue *finish) {
     const float *columns[MOST_ROWS][EK_MOST_COLUMNS];
     int i0, i1;
     ek_taps_inside(r->row0, r->next_h, r->taps_h, r->height, &i0, &i1);
     float sums[EK_MOST_TILE * CHUNK];
     int whole = r->channels / EK_STEP * EK_STEP;
+    ek_ahead next = ek_ahead_of(r->next, r->next_floats, steps_of(r, tile));
     for (int t = 0; t < r->count; t += tile) {
         size_t most = (size_t)(r->count - t < tile ? r->count - t : tile), place = r->place + (size_t)t * r->place_step;
         for (int i = i0; i < i1; i++) ek_find_columns(r, i, t, tile, columns[i - i0]);
         for (int chunk = 0; chunk < whole; chunk += CHUNK) {
             int end = whole - chunk < CHUNK ? whole : chunk + CHUNK;
-            for (int c = chunk; c < end; c += EK_STEP)
+            for (int c = chunk; c < end; c += EK_STEP) {
+                ek_ahead_step(&next);
                 sum_tile(tile, taps, step, r, columns, i0, i1, c, sums + c - chunk);
+            }
             EK_NAME(ek_finish)(finish, sums, CHUNK, most, place, r->place_step, (size_t)chunk, (size_t)(end - chunk));
         }
     }
@@ -163,13 +171,19 @@ EK_INLINE void weigh_tiles(int tile, int taps, int step, const ek_row *r, float 
     const float *columns[MOST_ROWS][EK_MOST_COLUMNS], *dy[EK_MOST_TILE];
     int i0, i1;
     ek_taps_inside(r->row0, r->next_h, r->taps_h, r->height, &i0, &i1);
+    size_t row = (size_t)r->count * (size_t)r->channels;
+    ek_ahead next = ek_ahead_of(r->next, r->next_floats, steps_of(r, tile)),
+            next_dy = ek_ahead_of(r->filter + row, row, steps_of(r, tile));
     for (int t = 0; t < r->count; t += tile) {
         int c = 0;
         for (int i = i0; i < i1; i++) ek_find_columns(r, i, t, tile, columns[i - i0]);
         for (int p = 0; p < tile; p++) dy[p] = t + p < r->count ? r->filter + (ptrdiff_t)(t
                 + p) * r->channels : r->zeros;
-        for (; c + EK_STEP <= r->channels; c += EK_STEP) weigh_tile(tile, taps, step, r, columns, dy, i0, i1, sums,
-                total, c);
+        for (; c + EK_STEP <= r->channels; c += EK_STEP) {
+            ek_ahead_step(&next);
+            ek_ahead_step(&next_dy);
+            weigh_tile(tile, taps, step, r, columns, dy, i0, i1, sums, total, c);
+        }
     }
 }
 

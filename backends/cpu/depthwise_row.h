@@ -3,6 +3,7 @@
 #ifndef EK_DEPTHWISE_ROW_H
 #define EK_DEPTHWISE_ROW_H
 
+#include "ahead.h"
 #include "conv.h"
 
 /* Result t (of `count`) is the sum over taps (i, j) of source pixel (row0 + i next_h, t step + col0 + j next_w), zero
@@ -14,6 +15,8 @@ typedef struct {
     int height, width, channels;
     int taps_h, taps_w, row0, col0, next_h, next_w, step, count;
     size_t place, place_step;
+    const float *next; /* what the row after this one reads first: asked for while this one is computed */
+    size_t next_floats;
 } ek_row;
 
 void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish);
@@ -23,8 +26,11 @@ void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish);
 void EK_NAME(ek_depthwise_row_weights)(const ek_row *row, float *sums, float *total);
 
 /* How many results share a pass over the channels: tiles of 4, 7 and 8 exist, and sizes in use divide well by one of
- * them. */
+ * them. The registers of SSE2 hold no tile but the smallest. */
 EK_INLINE int ek_row_tile(int count) {
+#if defined(__x86_64__) && !defined(__AVX2__)
+    return 4;
+#endif
     int sevens = (count + 6) / 7 * 7, eights = (count + 7) / 8 * 8, fours = (count + 3) / 4 * 4;
     return count <= 4 || (fours < sevens && fours < eights) ? 4 : sevens < eights ? 7 : 8;
 }

@@ -29,7 +29,16 @@ typedef struct {
     const void *saved;
     float *y, *pre;
     uint8_t *mask;
+    int stream; /* whether y goes past the caches */
 } ek_epilogue;
+
+/* A result of this many bytes is gone from the caches before it is read again. Where it is stored past them, the lines are not
+ * read from DRAM first: 30 % more bandwidth. */
+enum { EK_STREAM_BYTES = 8 << 20 };
+
+EK_INLINE int ek_streams(const ek_tensor *y) {
+    return y->bytes >= EK_STREAM_BYTES && y->dim[y->rank - 1] % EK_LANES == 0; /* whole, aligned vectors */
+}
 
 EK_INLINE void ek_epilogue_limits(ek_epilogue *e, int32_t act) {
     e->low = act == EK_FN_RELU || act == EK_FN_RELU6 ? 0.0f : NAN;
@@ -43,6 +52,7 @@ EK_INLINE ek_epilogue ek_forward_epilogue(const ek_call *call, int32_t act) {
     e.kind = act == EK_FN_HARDSWISH ? EK_HARDSWISH : act == EK_FN_HARDSIGMOID ? EK_HARDSIGMOID : EK_CLAMP;
     e.mask_bytes = (e.columns + 7) / 8;
     e.y = call->out[EK_LINEAR_Y], e.mask = call->out[EK_LINEAR_MASK], e.pre = call->out[EK_LINEAR_PRE];
+    e.stream = ek_streams(y);
     ek_epilogue_limits(&e, act);
     return e;
 }
@@ -53,6 +63,7 @@ EK_INLINE ek_epilogue ek_backward_epilogue(const ek_call *call, int32_t act) {
             .y = call->out[EK_LINEAR_INPUT_GRAD_DX]};
     e.mask_bytes = (e.columns + 7) / 8;
     e.saved = call->in[EK_LINEAR_INPUT_GRAD_SAVED];
+    e.stream = ek_streams(dx);
     ek_epilogue_limits(&e, e.saved ? act : EK_FN_IDENTITY);
     if (!e.saved) e.kind = EK_CLAMP;
     else if (saved->dtype == EK_BITS) e.kind = EK_SAVED_BITS;
@@ -70,6 +81,11 @@ EK_INLINE ek_vf ek_read(const float *p, int lane, int n) {
 EK_INLINE void ek_write(float *p, ek_vf v, int lane, int n) {
     if (n >= lane + EK_LANES) ek_store(p + lane, v);
     else if (n > lane) ek_store_part(p + lane, v, n - lane);
+}
+
+/* At the end of a thread's part. */
+EK_INLINE void ek_finished(const ek_epilogue *e) {
+    if (e->stream) ek_stream_end();
 }
 
 /* Finish `columns` columns from `column` of the rows row, row + row_step, … (`rows` of them). Their sums are at acc,

@@ -24,6 +24,12 @@ enum { EK_TILE_ROWS = 6, EK_TILE_VECTORS = 2 };
 #endif
 enum { EK_PANEL = EK_TILE_VECTORS * EK_LANES }; /* columns of a tile */
 
+/* A micro-kernel (gemm_tile.h), by the vectors and the rows of its tile, less 1. */
+typedef void ek_tile(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc,
+        int add, const float *ahead);
+extern ek_tile *const EK_NAME(ek_dot_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS];
+extern ek_tile *const EK_NAME(ek_outer_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS];
+
 /* Rows of A. Row r of a patch matrix is the window at place r of a grid, its columns are (tap row, tap column,
  * channel): tap (i, j) of place (p, q) is pixel (p step_h + first_h + i next_h, q step_w + first_w + j next_w), zero
  * outside. */

@@ -72,6 +72,13 @@ static void sum_rows(const float *dy, size_t ld, size_t rows, size_t n, float *d
     }
 }
 
+/* Line `number` of the block of rows from m on: dy's lines, then A's. Tiles of the block before it ask for a line a row. */
+static const float *next_line(const ek_outer_gemm *g, size_t m, size_t k0, size_t n0, size_t number) {
+    size_t lines = ROWS * g->dy_ld / EK_LINE;
+    if (number < lines) return g->dy + m * g->dy_ld + n0 + number * EK_LINE;
+    return g->a.data + m * g->a.ld + k0 + (number - lines) * EK_LINE;
+}
+
 /* dw[k0 …, n0 …] from rows [m_from, m_to); into `dw`, whose rows are `ld` apart; db with the first block of each
  * column. */
 static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to, size_t k0, size_t n0, float *dw,
@@ -81,6 +88,7 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
     size_t depth = ek_min(s->k, g->k - k0), n = ek_min(s->n, g->n - n0), width = ek_round_up(n, EK_LANES);
     float *a_buffer = buffer, *dy_buffer = a_buffer + s->a, *c = dy_buffer + s->dy, *db_buffer = c + s->c;
     for (size_t m = m_from; m < m_to; m += ROWS) {
+        size_t asked = 0;
         size_t rows = ek_min(ROWS, m_to - m), lda = g->a.ld, ld_dy = g->dy_ld;
         const float *a = g->a.data + m * lda + k0, *dy = g->dy + m * ld_dy + n0;
         if (g->a.patches || lda > 2 * depth) {
@@ -96,8 +104,9 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
             size_t tile = ek_min(EK_TILE_ROWS, depth - i);
             for (size_t j = 0; j < n; j += EK_PANEL) {
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES;
-                ek_outer_tiles[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
-                        m > m_from);
+                EK_NAME(ek_outer_tiles)[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
+                        m > m_from, next_line(g, m + ROWS, k0, n0, asked));
+                asked += rows;
             }
         }
     }

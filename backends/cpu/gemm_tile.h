@@ -1,16 +1,14 @@
 /* The micro-kernels: one register tile of `rows` × `vectors` accumulators over the whole depth that they are given.
  *   dot tile:    c[i, :] (+)= sum over k of a[i, k] b[k, :]     (A by rows)
  *   outer tile:  c[i, :] (+)= sum over m of a[m, i] b[m, :]     (A by columns)
- * `add` says whether c holds earlier blocks' sums. One instance for every number of rows and vectors up to the full
-  * tile,
- * so that no work is done for rows that do not exist. */
+ * `add` says whether c holds earlier blocks' sums. `ahead`: a line of memory for each step that comes next (ahead.h).
+ * One instance for every number of rows and vectors up to the full tile, so that no work is done for rows that do not
+ * exist. */
 #ifndef EK_GEMM_TILE_H
 #define EK_GEMM_TILE_H
 
+#include "ahead.h"
 #include "gemm.h"
-
-typedef void ek_tile(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc,
-        int add);
 
 EK_INLINE void ek_tile_store(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS], float *c, size_t ldc,
         int add) {
@@ -37,8 +35,7 @@ EK_INLINE void ek_dot_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TIL
 }
 
 EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
-        size_t ldb, float *c,
-                           size_t ldc, int add) {
+        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
     size_t k = 0;
 #if EK_BY_LANE
@@ -59,7 +56,10 @@ EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, 
         }
     }
 #endif
-    for (; k < depth; k++, b += ldb) ek_dot_step(rows, vectors, acc, a + k, lda, b);
+    for (; k < depth; k++, b += ldb, ahead += EK_LINE) {
+        ek_ahead_line(ahead);
+        ek_dot_step(rows, vectors, acc, a + k, lda, b);
+    }
     ek_tile_store(rows, vectors, acc, c, ldc, add);
 }
 
@@ -81,10 +81,10 @@ EK_INLINE void ek_outer_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_T
 }
 
 EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
-        size_t ldb, float *c,
-                             size_t ldc, int add) {
+        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
-    for (size_t m = 0; m < depth; m++, a += lda, b += ldb) {
+    for (size_t m = 0; m < depth; m++, a += lda, b += ldb, ahead += EK_LINE) {
+        ek_ahead_line(ahead);
         if (EK_BY_LANE && rows % EK_LANES == 0) ek_outer_step(rows, vectors, acc, a, b);
         else ek_dot_step(rows, vectors, acc, a, 1, b);
     }
@@ -92,8 +92,8 @@ EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a
 }
 
 #define EK_TILE_INSTANCE(kind, rows, vectors) \
-    static void ek_##kind##_##rows##_##vectors(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add) { \
-        ek_##kind##_tile(rows, vectors, depth, a, lda, b, ldb, c, ldc, add); \
+    static void ek_##kind##_##rows##_##vectors(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add, const float *ahead) { \
+        ek_##kind##_tile(rows, vectors, depth, a, lda, b, ldb, c, ldc, add, ahead); \
     }
 
 #if defined(__AVX512F__)
@@ -111,7 +111,7 @@ EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a
 #define EK_TILE_TABLE(kind) \
     EK_EACH_ROWS(EK_TILE_INSTANCE, kind, 1) \
     EK_EACH_ROWS(EK_TILE_INSTANCE, kind, 2) \
-    static ek_tile *const ek_##kind##_tiles[EK_TILE_VECTORS][EK_TILE_ROWS] = { \
+    ek_tile *const EK_NAME(ek_##kind##_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS] = { \
         {EK_EACH_ROWS(EK_TILE_NAME, kind, 1)}, {EK_EACH_ROWS(EK_TILE_NAME, kind, 2)}};
 
 #endif

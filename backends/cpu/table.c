@@ -23,8 +23,9 @@
 #define ENTER(CODE, name, isa) [EK_OP_##CODE] = &ek_kernel_##name##_##isa,
 #define BACKEND(isa) \
     KERNELS(DECLARE, isa) \
+    extern const ek_limits ek_limits_##isa; \
     static const ek_kernel *const isa##_kernels[EK_OPCODES] = {KERNELS(ENTER, isa)}; \
-    static const ek_backend isa##_backend = {#isa, isa##_usable, isa##_kernels};
+    static const ek_backend isa##_backend = {#isa, isa##_usable, isa##_kernels, &ek_limits_##isa};
 
 static int always(void) { return 1; }
 

@@ -86,11 +86,13 @@ static void give(const void *from, size_t bytes) {
 
 static size_t round_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
 
-/* `bytes`, 64-byte aligned, filled with 0xFF (NaN), followed within 63 bytes by a page that cannot be touched. */
+/* `bytes`, 64-byte aligned, filled with 0xFF (NaN), followed within 63 bytes by a page that cannot be touched. In huge
+ * pages where the kernel has them, as the runner's arena of a large program is. */
 static void *guarded(size_t bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), size = round_up(bytes, page) + page;
     uint8_t *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED || mprotect(base + size - page, page, PROT_NONE)) perror("driver"), exit(2);
+    (void)madvise(base, size - page, MADV_HUGEPAGE);
     memset(base, 0xFF, size - page);
     return base + size - page - round_up(bytes, 64);
 }

@@ -25,6 +25,7 @@ SOURCES = (
     "conv.c",
     "depthwise.c",
     "depthwise_row.c",
+    "winograd.c",
 )
 COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror")
 LINK = ("-static", "-s", "-lpthread")

@@ -130,6 +130,10 @@ class Client:
             if not part.ops or part.next >= part.total:
                 return rows
 
+    def limits(self) -> m.Limits:
+        """Measure what the board can do at best; it does nothing else for some tenths of a second."""
+        return self._ask(m.LimitsRequest(), m.Limits, LOAD_SECONDS)
+
     def sensors(self, paths: dict[str, str]) -> None:
         self._ask(m.SensorsRequest.model_validate(paths), m.Empty)
 

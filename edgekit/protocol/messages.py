@@ -155,6 +155,11 @@ class ShardsRequest(WriteRequest):
     sha: Digest | None = None
 
 
+class LimitsRequest(ReadRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 20
+
+
 class Reply(BaseModel):
     """The CBOR map of a response that is no error."""
 
@@ -292,3 +297,10 @@ class Sessions(Reply):
 
 class Empty(Reply):
     pass
+
+
+class Limits(Reply):
+    """``flops`` a second, and pairs of (bytes of the data, bytes a second), the smallest data first."""
+
+    flops: int
+    bandwidth: list[tuple[int, int]]

@@ -1,6 +1,6 @@
 """Connect to a board; train, evaluate, predict and measure there."""
 
-from edgekit.sessions.bench import Bench, OpTime
+from edgekit.sessions.bench import Bench, Limits, OpTime
 from edgekit.sessions.checkpoint import Checkpoint, read_checkpoint
 from edgekit.sessions.data import OnBoard
 from edgekit.sessions.device import Device, Metrics, connect
@@ -13,6 +13,7 @@ __all__ = [
     "Checkpoint",
     "Device",
     "KeptSessions",
+    "Limits",
     "Memory",
     "Metrics",
     "OnBoard",

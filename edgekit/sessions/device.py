@@ -23,7 +23,7 @@ from edgekit.program import Architecture, Backend, Program
 from edgekit.protocol import PROTOCOL, Client, Info, StartRequest
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.messages import LIVE, Stream
-from edgekit.sessions.bench import Bench, make_bench, random_data
+from edgekit.sessions.bench import Bench, Limits, make_bench, random_data
 from edgekit.sessions.checkpoint import read_checkpoint
 from edgekit.sessions.data import CheckedData, Dataset, OnBoard, check_data
 from edgekit.sessions.feed import Feed, KeptFeed, LiveFeed
@@ -292,7 +292,7 @@ class Device:
 
         Args:
             steps: to time, after one that warms up.
-            profile: time each op too, which slows the steps a little.
+            profile: time each op too, which slows the steps a little, and measure the board's limits.
 
         Raises: as train does.
         """
@@ -308,7 +308,11 @@ class Device:
         plan = Plan(count, self.client.start(request).next, memory=memory)
         session = Session(LiveFeed(self.client), program, plan, folder)
         result = session.result()
-        return make_bench(program, session.records, result.summary, memory, self.client.profile() if profile else None)
+        if not profile:
+            return make_bench(program, session.records, result.summary, memory)
+        times, measured = self.client.profile(), self.client.limits()
+        limits = Limits(measured.flops, tuple(measured.bandwidth))
+        return make_bench(program, session.records, result.summary, memory, times, limits)
 
     def _check_program(self, program: Program, entry: str) -> None:
         """Refuse a program that this board cannot run, before anything is sent."""

@@ -27,11 +27,19 @@ typedef struct {
     void (*run)(const ek_call *call);
 } ek_kernel;
 
+/* What runs at the processor's limits, for measuring them (firmware/runner/limits.c). `sum` keeps the work from being left out. */
+typedef struct {
+    uint64_t (*multiply)(uint64_t rounds, float *sum); /* multiply-adds in registers, *sum being 0 … 1; how many operations */
+    void (*read)(const float *from, size_t floats, float *sum);
+    void (*copy)(float *to, const float *from, size_t floats);
+} ek_limits;
+
 /* A set of kernels for one instruction set. */
 typedef struct {
     const char *name;         /* "avx512", "avx2", "neon", "plain" */
     int (*usable)(void);      /* whether this processor has the instructions */
     const ek_kernel *const *kernels; /* EK_OPCODES entries, by opcode; NULL where there is none */
+    const ek_limits *limits;
 } ek_backend;
 
 /* The backends compiled in, best first, NULL at the end (backends/cpu/table.c). */

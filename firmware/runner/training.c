@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "fields.h"
+#include "limits.h"
 #include "sessions.h"
 #include "shards.h"
 #include "start.h"
 
 enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS };
+enum { LIMITS = 20 };
 
 void ek_training_init(ek_training *t) {
     t->session.platform = t->platform;
@@ -327,6 +329,7 @@ const ek_smp_command ek_training_commands[] = {
     {RESUME, EK_SMP_WRITE, ek_sessions_resume},
     {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
     {SHARDS, EK_SMP_WRITE, ek_shards},
+    {LIMITS, EK_SMP_READ, ek_limits_measure},
     {0, 0, NULL},
 };
 

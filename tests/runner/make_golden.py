@@ -23,6 +23,7 @@ from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, Res
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 TRAINING = 64
 INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS = range(14)
+LIMITS = 20
 MESSAGE_BYTES = 2048  # the buffer that replay.c gives the server
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgekit.protocol.status import Status
-from tests.runner.make_golden import LOAD, METRICS, RECORDS, SAVE, SENSORS, START, STATUS, STOP
+from tests.runner.make_golden import LIMITS, LOAD, METRICS, RECORDS, SAVE, SENSORS, START, STATUS, STOP
 from tests.runner.process import Runner
 from tests.runner.programs import IGNORED, Classifier, sample_data, shuffled, softmax, write_data
 
@@ -282,6 +282,17 @@ def test_profile_counts_every_op(loaded: Runner, tmp_path: Path) -> None:
     loaded.session("train", data)
     assert loaded.profile() == profile  # of the last session that was profiled
     assert loaded.profile(since=3)["ops"] == profile["ops"][3:]
+
+
+def test_limits_are_measured_when_nothing_runs(loaded: Runner, tmp_path: Path) -> None:
+    limits = loaded.ask(LIMITS)
+    sizes, speeds = zip(*limits["bandwidth"], strict=True)
+    assert limits["flops"] > 1e8
+    assert sizes == tuple(2**n for n in range(18, 27))
+    assert min(speeds) > 1e7
+    data = write_data(tmp_path / "data", *sample_data(40))
+    loaded.ask(START, kind="train", data=data, epochs=10**6, shuffle=False, seed=0)
+    loaded.fails(Status.BUSY, LIMITS)
 
 
 def test_another_program_replaces_the_first(loaded: Runner, model: str, tmp_path: Path) -> None:

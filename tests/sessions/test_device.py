@@ -31,6 +31,7 @@ from edgekit.errors import (
 from edgekit.program import Architecture, Backend, Program
 from edgekit.protocol import StartRequest
 from edgekit.sessions import Device, Session, connect
+from edgekit.sessions.bench import Limits
 from edgekit.sessions.data import check_data
 from edgekit.telemetry import read_run
 from tests.runner.programs import Classifier, sample_data, shuffled, softmax
@@ -385,8 +386,25 @@ def test_bench_times_steps_and_ops(device: Device, program: Program) -> None:
     assert {op.name for op in bench.ops} == {op.op.name for op in program.entries["train_step"].ops}
     assert sum(op.share for op in bench.ops) == pytest.approx(1)
     assert all(op.runs == 6 for op in bench.ops)
+    assert bench.limits is not None
+    assert all(op.limit_ns == pytest.approx(1e9 * bench.limits.seconds(op.flops, op.nbytes)[0]) for op in bench.ops)
+    assert bench.efficiency is not None
+    assert 0 < bench.efficiency < 1
     assert not Path("runs").exists()
     assert device.bench(program, steps=1).ops is None
+
+
+@pytest.mark.parametrize(
+    ("flops", "nbytes", "seconds", "limited_by"),
+    [
+        (2000, 10, 2.0, "compute"),
+        (1000, 400, 2.0, "memory"),  # at the speed of data that fits the cache
+        (1000, 401, 8.02, "memory"),  # at that of larger data
+        (0, 10**6, 20000.0, "memory"),  # larger than all that was measured
+    ],
+)
+def test_the_nearer_limit_counts(flops: int, nbytes: int, seconds: float, limited_by: str) -> None:
+    assert Limits(1000, ((400, 200), (800, 50))).seconds(flops, nbytes) == (pytest.approx(seconds), limited_by)
 
 
 def test_sensors_that_are_absent_are_unknown(device: Device, program: Program) -> None:

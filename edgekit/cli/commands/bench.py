@@ -15,9 +15,10 @@ import edgekit
 from edgekit.cli.device import open_device
 from edgekit.cli.options import device_options
 from edgekit.cli.output import json_option, number, report, size
+from edgekit.sessions.bench import efficiency
 
 if TYPE_CHECKING:
-    from edgekit.sessions import Bench
+    from edgekit.sessions import Bench, Limits, OpTime
 
 _ROWS = 30  #: of the table, the slowest first
 
@@ -25,7 +26,7 @@ _ROWS = 30  #: of the table, the slowest first
 @click.command("bench")
 @device_options
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Steps to time, after one to warm up.")
-@click.option("--profile", is_flag=True, help="Time each op too.")
+@click.option("--profile", is_flag=True, help="Time each op too, beside the board's limit for it.")
 @json_option
 def command(
     device: str, program: Path, steps: int, profile: bool, threads: int | None, isa: str | None, board: str | None
@@ -47,17 +48,42 @@ def _draw(console: Console, bench: Bench) -> None:
     console.print(
         f"memory: training {size(m.training_bytes)}, parameters {size(m.parameter_bytes)}, process {size(s.peak_rss_bytes)}"
     )
-    if bench.ops is None:
+    if bench.ops is None or bench.limits is None:
         return
     table = Table(box=SIMPLE_HEAD)
     for title in ("Op", "Kind", "Module", "Phase"):
         table.add_column(title, justify="right" if title == "Op" else "left", overflow="fold")
-    for title in ("µs a run", "Share"):
+    for title in ("ms", "Share", "GFLOP/s", "GB/s", "% of limit"):
         table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("Limit", no_wrap=True)
     for op in bench.ops[:_ROWS]:
-        table.add_row(str(op.number), op.name, op.module, op.phase, f"{op.ns / 1e3:.1f}", f"{op.share:.1%}")
+        table.add_row(
+            str(op.number),
+            op.name,
+            op.module,
+            op.phase,
+            f"{op.ns / 1e6:.3f}",
+            f"{op.share:.1%}",
+            f"{op.flops / op.ns:.1f}",
+            f"{op.nbytes / op.ns:.1f}",
+            f"{op.efficiency:.0%}",
+            op.limited_by,
+        )
     console.print(table)
-    for phase in dict.fromkeys(op.phase for op in sorted(bench.ops, key=lambda op: op.number)):
-        console.print(f"{phase}: {sum(op.share for op in bench.ops if op.phase == phase):.1%}", end="  ")
     rest = bench.ops[_ROWS:]
-    console.print(f"({len(rest)} more ops: {sum(op.share for op in rest):.1%}; --json lists all)" if rest else "")
+    if rest:
+        console.print(f"{len(rest)} more ops: {sum(op.share for op in rest):.1%}; --json lists all")
+    _draw_limits(console, bench.ops, bench.limits)
+
+
+def _draw_limits(console: Console, ops: tuple[OpTime, ...], limits: Limits) -> None:
+    """What the board can do, and how much of it each phase and the whole step reached."""
+    small, large = limits.bandwidth[0], limits.bandwidth[-1]
+    console.print(
+        f"limits: {limits.flops / 1e9:.1f} GFLOP/s; memory {large[1] / 1e9:.1f} GB/s with {size(large[0])} of data, "
+        f"{small[1] / 1e9:.1f} GB/s with {size(small[0])}"
+    )
+    for name in dict.fromkeys(op.phase for op in sorted(ops, key=lambda op: op.number)):
+        mine = [op for op in ops if op.phase == name]
+        console.print(f"{name}: {sum(op.share for op in mine):.1%} of the time, at {efficiency(mine):.0%} of the limit")
+    console.print(f"step: at {efficiency(ops):.0%} of the limit")

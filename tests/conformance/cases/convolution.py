@@ -65,6 +65,11 @@ GEOMETRIES = [
     Geometry(1, (9, 9), (2, 2), 3, 5, stride=(4, 4)),
     Geometry(1, (13, 17), (3, 4), 2, 3, stride=(4, 6), dilation=(2, 4)),
     Geometry(1, (5, 6), (1, 1), 3, 4, stride=(1 << 28, (1 << 28) - 1), dilation=(1 << 27, 3)),  # absurd, but cheap
+    # dense, 3 × 3 with many channels and enough results: Winograd's on the CPU
+    Geometry(1, (10, 11), (3, 3), 16, 48, padding=SAME),
+    Geometry(2, (9, 12), (3, 3), 32, 40, padding=(0, 1, 2, 1)),
+    Geometry(3, (6, 7), (3, 3), 48, 16, padding=(2, 2, 2, 2)),
+    Geometry(1, (10, 10), (3, 3), 256, 144, padding=SAME),
     # pointwise
     Geometry(2, (7, 7), (1, 1), 24, 144),
     Geometry(2, (8, 7), (1, 1), 16, 32, stride=(2, 2)),
@@ -90,7 +95,13 @@ GEOMETRIES = [
     Geometry(1, (5, 5), (1, 1), 8, 4, 3),
 ]
 #: the epilogues are tried on one of each kind
-KINDS = [GEOMETRIES[0], Geometry(2, (4, 5), (1, 1), 12, 37), Geometry(2, (6, 7), (3, 3), 1, 1, 37, (2, 1), SAME), GEOMETRIES[-3]]
+KINDS = [
+    GEOMETRIES[0],
+    Geometry(1, (10, 11), (3, 3), 16, 48, padding=SAME),
+    Geometry(2, (4, 5), (1, 1), 12, 37),
+    Geometry(2, (6, 7), (3, 3), 1, 1, 37, (2, 1), SAME),
+    GEOMETRIES[-3],
+]
 
 
 def forward(g: Geometry, extra: Forward, data: Data) -> Case:
