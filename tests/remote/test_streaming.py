@@ -99,6 +99,7 @@ def test_an_evaluation_in_shards(remote: Remote) -> None:
         assert not [path for path in remote.home.path.glob("work/*/*") if path.name.split(".")[0].isdigit()]
 
 
+@pytest.mark.slow
 def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Chosen without being asked; the disk of 4 MiB, a quarter of which is the runner, never fills up."""
     monkeypatch.setattr(streaming, "_SPARE", 256 << 10)
