@@ -15,7 +15,7 @@ from edgekit.links.ssh import Connection
 from edgekit.links.ssh.stream import Stream
 from edgekit.protocol import client
 from edgekit.sessions import session as sessions
-from tests.remote.board import Remote
+from tests.remote.board import Peak, Remote, bound
 from tests.remote.training import STREAMED, check, train, undisturbed
 from tests.support.proxy import Proxy
 
@@ -65,9 +65,11 @@ def complete(remote: Remote, **options: Any) -> None:
     begin = time.monotonic()
     with remote.connect() as device:
         before = {s.id for s in device.sessions.list()}
-        session = train(device, **options)
-        session.result()
+        with Peak(remote.home.path) as peak:
+            session = train(device, **options)
+            session.result()
         check(session)
+        assert not options or 0 < peak.bytes <= bound(session)
         assert {s.id for s in device.sessions.list()} - before == {session.id}, "it was started once"
     assert time.monotonic() - begin < WORST
 

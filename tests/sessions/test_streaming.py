@@ -52,7 +52,7 @@ def expected(epochs: int = EPOCHS, shuffle: bool = True, accumulate: int = 1) ->
 
 
 def check(session: Session, losses: list[float], weights: Any) -> None:
-    """Every step once, with the very numbers of a training on the whole data set, and nothing is left of the spool."""
+    """Every step once, with the very numbers of a training on the whole data set."""
     assert [r.step for r in session.records] == list(range(1, len(losses) + 1))
     assert [r.loss for r in session.records] == losses
     assert read_run(session.folder).records == session.records
