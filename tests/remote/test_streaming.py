@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,46 +15,12 @@ from edgekit.cli.main import run as run_command
 from edgekit.errors import DataError, DeviceError, LinkError
 from edgekit.protocol import client
 from edgekit.sessions import feeder, streaming
-from edgekit.telemetry import read_run
 from tests.host.home import wait_for
-from tests.remote.board import Remote
+from tests.remote.board import Peak, Remote, bound
 from tests.remote.training import EPOCHS, PROGRAM, SEED, STREAMED, check, data, train
 from tests.runner.programs import Classifier, sample_data, write_data
 from tests.support.boards import flash
 from tests.support.disks import small_disk
-
-
-class Peak:
-    """The most that lay in a folder while it was looked at."""
-
-    def __init__(self, home: Path) -> None:
-        self.bytes = self.looks = 0
-        self._home = home
-        self._over = threading.Event()
-
-    def __enter__(self) -> Peak:
-        self._thread = threading.Thread(target=self._look)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.is_set():
-            sizes = 0
-            for path in self._home.glob("sessions/*/spool/*"):
-                with contextlib.suppress(OSError):
-                    sizes += path.stat().st_size
-            self.bytes = max(self.bytes, sizes)
-            self.looks += sizes > 0
-            time.sleep(0.0005)
-
-
-def bound(session: edgekit.Session) -> int:
-    """Bytes that the run was granted."""
-    return int(read_run(session.folder).facts["options"]["stream"]["bytes"])
 
 
 def test_the_same_bits_within_the_bound(remote: Remote) -> None:
@@ -99,6 +62,7 @@ def test_an_evaluation_in_shards(remote: Remote) -> None:
         assert not [path for path in remote.home.path.glob("work/*/*") if path.name.split(".")[0].isdigit()]
 
 
+@pytest.mark.slow
 def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Chosen without being asked; the disk of 4 MiB, a quarter of which is the runner, never fills up."""
     monkeypatch.setattr(streaming, "_SPARE", 256 << 10)
