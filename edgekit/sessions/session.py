@@ -222,7 +222,9 @@ class Session:
 
     def _note_waiting(self, waits: bool) -> None:
         if waits and not self.waiting and self.feeder is None:
-            log.warning("the session %s waits for data: `edgekit attach` with --data brings it", self.id)
+            log.warning(
+                "the session %s waits for data: `edgekit attach %s %s --data DIR` brings it", self.id, self._feed.device, self.id
+            )
         self.waiting = waits
 
     def _bring(self) -> bool:
