@@ -4,8 +4,9 @@
 
 A real sshd on loopback, one session a network. Its windows are interleaved and in turn the first of a round; each is compared
 with the unwatched one of its own round. The session host trains with one thread on a core of its own; the watchers and sshd
-have the others, as a user's computer and a board's free cores would be. The time of a window's step is the mean from record to
-record, so what happens between two steps counts too. A pull's price is CPU time of the idle host (/proc/PID/schedstat).
+have the others, as a user's computer and a board's free cores would be. A window's time is divided by its steps, so what happens
+between two steps counts too; its CPU time (/proc/PID/schedstat) leaves out what other programs took. A pull's price is CPU time
+of the idle host.
 """
 
 from __future__ import annotations
@@ -61,13 +62,17 @@ WORKS = (Work(0.35, 32), Work(0.35, 96), Work(0.35, 224))
 
 @dataclass(frozen=True)
 class Result:
-    """Step times in ms a window, by watchers; what a watched window takes over the unwatched one of its round, in percent."""
+    """Of each window, by watchers: a step's time and the host's CPU time for it, in ms."""
 
     work: Work
     steps_ms: dict[int, list[float]]
-    overhead: dict[int, list[float]]
+    cpu_ms: dict[int, list[float]]
     pull_us: float  #: CPU time of the host for one pull of one record
     bridge: float  #: share of a core that sshd and `attach` take for one watcher, in percent
+
+    def overhead(self, times: dict[int, list[float]], watchers: int) -> list[float]:
+        """What watched windows take over the unwatched ones of their rounds, in percent."""
+        return [100 * (a / b - 1) for a, b in zip(times[watchers], times[0], strict=True)]
 
 
 @click.command()
@@ -99,16 +104,16 @@ def _measure(server: Sshd, folder: Path, work: Work, rounds: int, seconds: float
         host, name = device.info.pid, str(session.id)
         session.detach()
     os.sched_setaffinity(host, {HOST_CORE})
-    windows: list[tuple[int, int, int]] = []
+    windows: list[tuple[int, int, int, int]] = []
     bridge: list[float] = []
     for number in range(rounds):
         for turn in range(len(WATCHERS)):
             watchers = WATCHERS[(number + turn) % len(WATCHERS)]
             with _watched(server.address, name, [folder / f"watcher-{i}" for i in range(watchers)]):
-                before, begin = _cpu(_bridges()), time.monotonic_ns()
+                before, cpu, begin = _cpu(_bridges()), _cpu([host]), time.monotonic_ns()
                 time.sleep(seconds)
-                end = time.monotonic_ns()
-                windows.append((watchers, begin, end))
+                cpu, end = _cpu([host]) - cpu, time.monotonic_ns()
+                windows.append((watchers, begin, end, cpu))
                 if watchers == 1:
                     bridge.append(100 * (_cpu(_bridges()) - before) / (end - begin))
     with edgekit.connect(server.address) as device:
@@ -116,12 +121,13 @@ def _measure(server: Sshd, folder: Path, work: Work, rounds: int, seconds: float
         records = device.sessions.fetch(name, folder / "end").records
         pull = _pull_us(device, name, host)
     times = np.array([r.time_ns for r in records])
-    steps: dict[int, list[float]] = {w: [] for w in WATCHERS}
-    for watchers, begin, end in windows:
-        inside = times[(times > begin) & (times <= end)]
-        steps[watchers].append(float(inside[-1] - inside[0]) / (len(inside) - 1) / 1e6)
-    overhead = {w: [100 * (a / b - 1) for a, b in zip(steps[w], steps[0], strict=True)] for w in WATCHERS if w}
-    return Result(work, steps, overhead, pull, statistics.median(bridge))
+    steps_ms: dict[int, list[float]] = {w: [] for w in WATCHERS}
+    cpu_ms: dict[int, list[float]] = {w: [] for w in WATCHERS}
+    for watchers, begin, end, cpu in windows:
+        first, last = np.interp([begin, end], times, np.arange(len(times)))  # parts of steps count too
+        steps_ms[watchers].append((end - begin) / (last - first) / 1e6)
+        cpu_ms[watchers].append(cpu / (last - first) / 1e6)
+    return Result(work, steps_ms, cpu_ms, pull, statistics.median(bridge))
 
 
 def _program(work: Work) -> Program:
@@ -191,19 +197,20 @@ def _cpu(processes: list[int]) -> int:
 
 
 def _table(results: list[Result]) -> Table:
+    names = ("network", "ms a step", "watchers", "time", "CPU time", "a pull", "sshd, attach")
     table = Table(
-        "network", "nobody", "one watcher", "two watchers", "a pull", "pull / step", "sshd, attach", box=SIMPLE,
-        title="ms a step; overhead: median (10th … 90th percentile) of the rounds",
-    )  # fmt: skip
+        *names, box=SIMPLE, title="over the step of a session without watchers: median (10th … 90th percentile) of the rounds"
+    )
     for result in results:
-        alone = statistics.median(result.steps_ms[0])
-        watched = [_overhead(result.overhead[w]) for w in WATCHERS if w]
-        share = f"{result.pull_us / alone / 10:.2f} %"
-        table.add_row(result.work.name, f"{alone:.3f}", *watched, f"{result.pull_us:.0f} µs", share, f"{result.bridge:.1f} %")
+        table.add_row(result.work.name, f"{statistics.median(result.steps_ms[0]):.3f}")
+        for watchers in WATCHERS[1:]:
+            over = [_spread(result.overhead(times, watchers)) for times in (result.steps_ms, result.cpu_ms)]
+            price = (f"{result.pull_us:.0f} µs", f"{result.bridge:.1f} %") if watchers == 1 else ()
+            table.add_row("", "", str(watchers), *over, *price)
     return table
 
 
-def _overhead(percent: list[float]) -> str:
+def _spread(percent: list[float]) -> str:
     low, middle, high = np.percentile(percent, [10, 50, 90])
     return f"{middle:+.2f} % ({low:+.2f} … {high:+.2f})"
 

@@ -222,7 +222,9 @@ class Session:
 
     def _note_waiting(self, waits: bool) -> None:
         if waits and not self.waiting and self.feeder is None:
-            log.warning("the session %s waits for data: `edgekit attach` with --data brings it", self.id)
+            log.warning(
+                "the session %s waits for data: `edgekit attach %s %s --data DIR` brings it", self.id, self._feed.device, self.id
+            )
         self.waiting = waits
 
     def _bring(self) -> bool:
@@ -290,11 +292,10 @@ class Session:
     def _lost(self, error: LinkError) -> None:
         """The link is gone for good. What the board keeps goes on there."""
         if self.id is not None and isinstance(error, LinkLost):
-            board, data = self._feed.device, "" if self.feeder is None else " --data DIR"
-            does, then = (
-                ("goes on on the board", "watches it again") if self.feeder is None else ("waits for its data", "goes on")
-            )
-            error.hint = f"the session {self.id} {does}: `edgekit attach {board} {self.id}{data}` {then}"
+            attach = f"edgekit attach {self._feed.device} {self.id}"
+            error.hint = f"the session {self.id} goes on on the board: `{attach}` watches it again"
+            if self.feeder is not None:
+                error.hint = f"the session {self.id} waits for its data: `{attach} --data DIR` goes on"
         self._error = error
         self._state = "running" if self.id is not None else "failed"
         with contextlib.suppress(EdgekitError):
