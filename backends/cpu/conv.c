@@ -1,7 +1,6 @@
 /* conv2d, conv2d_input_grad, conv2d_weight_grad. Dense convolutions are matrix products over patches (implicit GEMM; an
  * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
- * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's,
- * forward and for input gradients. */
+ * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's. */
 #include "conv.h"
 #include "winograd.h"
 
@@ -210,9 +209,15 @@ static void input_grad_run(const ek_call *call) {
 
 /* --- weight gradient --- */
 
+static int weight_grad_is_winograd(const ek_conv *c) {
+    return is_three(c) && c->outputs % 16 == 0 && ek_winograd_pays(rows_of(c), (size_t)c->channels, (size_t)c->outputs);
+}
+
 static size_t weight_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = weight_grad_geometry(call);
     if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_weight_grad_scratch)(&c, threads);
+    if (weight_grad_is_winograd(&c))
+        return EK_NAME(ek_winograd_grad_scratch)((size_t)c.channels, (size_t)c.outputs, threads);
     return EK_NAME(ek_outer_gemm_scratch)(rows_of(&c), patch_of(&c), (size_t)(c.outputs / c.groups), threads);
 }
 
@@ -222,6 +227,13 @@ static void weight_grad_run(const ek_call *call) {
     float *dw = call->out[EK_CONV2D_WEIGHT_GRAD_DW], *db = call->out[EK_CONV2D_WEIGHT_GRAD_DB];
     if (ek_is_depthwise(&c)) {
         EK_NAME(ek_depthwise_weight_grad)(&c, x, dy, dw, db, call->pool, call->scratch);
+        return;
+    }
+    if (weight_grad_is_winograd(&c)) {
+        ek_winograd_grad g = {.images = c.images, .height = c.height, .width = c.width, .out_h = c.out_h, .out_w = c.out_w,
+                .k = (size_t)c.channels, .n = (size_t)c.outputs, .first_h = -c.top, .first_w = -c.left, .x = x, .dy = dy,
+                .dw = dw, .db = db};
+        EK_NAME(ek_winograd_grad)(&g, call->pool, call->scratch);
         return;
     }
     for (int group = 0; group < c.groups; group++) {

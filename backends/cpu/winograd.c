@@ -95,17 +95,16 @@ EK_INLINE void transform_four(const ek_vf d[4], ek_vf to[4]) {
     to[0] = d[0] - d[2], to[1] = d[1] + d[2], to[2] = d[2] - d[1], to[3] = d[1] - d[3];
 }
 
-/* A tile's 4 × 4 pixels, at (h, w) of an image, to row 0 of `to`, whose points are `point` floats apart. */
-static void transform_pixels(const job *work, const float *image, int h, int w, float *to, size_t point) {
-    const ek_winograd *g = work->g;
+void EK_NAME(ek_winograd_pixels)(const float *image, int height, int width, size_t k, int h, int w, const float *zeros, float *to,
+        size_t point) {
     const float *pixel[4][4];
     for (int i = 0; i < 4; i++) {
         for (int j = 0; j < 4; j++) {
-            int inside = h + i >= 0 && h + i < g->height && w + j >= 0 && w + j < g->width;
-            pixel[i][j] = inside ? image + ((ptrdiff_t)(h + i) * g->width + w + j) * (ptrdiff_t)g->k : work->zeros;
+            int inside = h + i >= 0 && h + i < height && w + j >= 0 && w + j < width;
+            pixel[i][j] = inside ? image + ((ptrdiff_t)(h + i) * width + w + j) * (ptrdiff_t)k : zeros;
         }
     }
-    for (size_t c = 0; c < g->k; c += EK_LANES) {
+    for (size_t c = 0; c < k; c += EK_LANES) {
         ek_vf rows[4][4];
         EK_UNROLL
         for (int i = 0; i < 4; i++) {
@@ -143,9 +142,9 @@ static void transform_products(const float *m, size_t point, float *above, float
     }
 }
 
-/* Tiles [from, to) of the grids of 2 × 2 results. */
+/* Tiles [from, to). */
 typedef struct {
-    size_t from, to, across, image; /* tiles in a row and in an image */
+    size_t from, to;
 } block;
 
 /* Results of one panel of columns: a row of tiles, or what the block has of it, at a time. */
@@ -153,13 +152,13 @@ static void finish_panel(const job *work, const block *b, const float *products,
     const ek_winograd *g = work->g;
     size_t point = work->s.tiles * EK_PANEL;
     for (size_t tile = b->from; tile < b->to;) {
-        size_t place = tile % b->image, h = place / b->across * 2, first = place % b->across;
-        size_t run = ek_min(b->across - first, b->to - tile), w = 2 * first;
+        ek_winograd_place at = ek_winograd_find(tile, g->out_h, g->out_w);
+        size_t h = (size_t)at.h, w = (size_t)at.w, run = ek_min(((size_t)g->out_w + 1 - w) / 2, b->to - tile);
         float *above = results, *below = results + 2 * point;
         for (size_t i = 0; i < run; i++)
             transform_products(products + (tile - b->from + i) * EK_PANEL, point, above + 2 * i * EK_PANEL,
                     below + 2 * i * EK_PANEL);
-        size_t row = (tile / b->image * (size_t)g->out_h + h) * (size_t)g->out_w + w;
+        size_t row = (at.image * (size_t)g->out_h + h) * (size_t)g->out_w + w;
         size_t pixels = ek_min(2 * run, (size_t)g->out_w - w);
         EK_NAME(ek_finish)(&g->finish, above, EK_PANEL, pixels, row, 1, column, columns);
         if (h + 1 < (size_t)g->out_h)
@@ -173,10 +172,9 @@ static void run_block(const job *work, const block *b, float *pixels) {
     float *products = pixels + work->s.pixels, *results = products + work->s.products;
     size_t tiles = b->to - b->from, most = work->s.tiles, point = g->k * EK_PANEL;
     for (size_t i = 0; i < tiles; i++) {
-        size_t tile = b->from + i, place = tile % b->image;
-        const float *image = g->x + tile / b->image * (size_t)g->height * (size_t)g->width * g->k;
-        transform_pixels(work, image, (int)(place / b->across) * 2 + g->first_h, (int)(place % b->across) * 2 + g->first_w,
-                pixels + i * g->k, most * g->k);
+        ek_winograd_place at = ek_winograd_find(b->from + i, g->out_h, g->out_w);
+        EK_NAME(ek_winograd_pixels)(g->x + at.image * (size_t)g->height * (size_t)g->width * g->k, g->height, g->width, g->k,
+                at.h + g->first_h, at.w + g->first_w, work->zeros, pixels + i * g->k, most * g->k);
     }
     for (size_t column = work->from; column < work->to; column += EK_PANEL) {
         const float *filter = work->filter + (column - work->from) / EK_PANEL * POINTS * point;
@@ -195,11 +193,9 @@ static void run_block(const job *work, const block *b, float *pixels) {
 static void run_part(void *context, int index, int count) {
     const job *work = context;
     const ek_winograd *g = work->g;
-    block b = {.across = ((size_t)g->out_w + 1) / 2};
-    b.image = ((size_t)g->out_h + 1) / 2 * b.across;
-    size_t from, to;
-    ek_share((size_t)g->images * b.image, 1, index, count, &from, &to);
-    for (b.from = from; b.from < to; b.from = b.to) {
+    size_t from, to, tiles = (((size_t)g->out_h + 1) / 2) * (((size_t)g->out_w + 1) / 2);
+    ek_share((size_t)g->images * tiles, 1, index, count, &from, &to);
+    for (block b = {.from = from}; b.from < to; b.from = b.to) {
         b.to = ek_min(b.from + work->s.tiles, to);
         run_block(work, &b, work->own + (size_t)index * own_floats(&work->s));
     }

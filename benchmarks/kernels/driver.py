@@ -26,6 +26,7 @@ SOURCES = (
     "depthwise.c",
     "depthwise_row.c",
     "winograd.c",
+    "winograd_grad.c",
 )
 COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror")
 LINK = ("-static", "-s", "-lpthread")

@@ -302,10 +302,23 @@ class Device:
         data = self._put(check_data(random_data(program), program, "train_step").place(self._folder / "bench"))
         folder = RunFolder(new_run_path(self._folder, "bench"), {})
         count = steps + 1
-        request = StartRequest(
-            kind="train", program=file, data=data, epochs=count, shuffle=False, seed=0, profile=profile, reset=True, steps=count
-        )
-        plan = Plan(count, self.client.start(request).next, memory=memory)
+
+        def request(count: int, profile: bool) -> StartRequest:
+            return StartRequest(
+                kind="train",
+                program=file,
+                data=data,
+                epochs=count,
+                shuffle=False,
+                seed=0,
+                profile=profile,
+                reset=True,
+                steps=count,
+            )
+
+        if profile:
+            self._run(request(1, False))  # the first step touches its memory for the first time, which is no op's own cost
+        plan = Plan(count, self.client.start(request(count, profile)).next, memory=memory)
         session = Session(LiveFeed(self.client), program, plan, folder)
         result = session.result()
         if not profile:

@@ -1,15 +1,15 @@
 /* Measures the limits that kernels are judged by, on all threads of the runner's own pool: multiply-adds a second, and bytes a
- * second for data of several sizes, since what fits a cache is read faster. The best of a few short tries counts: a limit is what
- * can be reached, and others may be at work on the board. */
+ * second for data of several sizes, since what fits a cache is read faster. The best of many tries counts, each shorter than a turn of the
+ * system's scheduler: a limit is what can be reached, and others may be at work on the board. */
 #include "limits.h"
 
 #include <string.h>
 
 #include "fields.h"
 
-enum { TRIES = 5, SIZES = 9 };                      /* of bytes: SMALLEST, twice that, … */
-static const size_t SMALLEST = 256 << 10, TRAFFIC = 64 << 20; /* bytes; bytes to move in one try */
-static const uint64_t LONG_ENOUGH = 10000000;       /* ns */
+enum { TRIES = 32, SIZES = 9 };
+static const size_t SMALLEST = 256 << 10, TRAFFIC = 16 << 20; /* bytes: of data, then twice that …; to move in one try, or all once */
+static const uint64_t LONG_ENOUGH = 1000000;                  /* ns */
 
 typedef struct {
     const ek_limits *limits;
@@ -63,7 +63,7 @@ static uint64_t operations_a_second(const ek_training *t) {
 static uint64_t bytes_a_second(const ek_training *t, float *memory, size_t bytes) {
     uint64_t best = 0;
     for (int copies = 0; copies < 2; copies++) {
-        job work = {.limits = t->backend->limits, .from = memory, .floats = bytes / sizeof(float), .times = TRAFFIC / bytes};
+        job work = {.limits = t->backend->limits, .from = memory, .floats = bytes / sizeof(float), .times = bytes < TRAFFIC ? TRAFFIC / bytes : 1};
         if (copies)
             work.floats /= 2, work.to = memory + work.floats;
         work.floats -= work.floats % (64 * (size_t)ek_pool_threads(t->pool)); /* shares of whole vectors and cache lines */
