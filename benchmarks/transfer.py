@@ -46,7 +46,7 @@ _UP = ("scp up", "scp, sync, sha256sum", "put_file", "upload")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--mbit", type=int, help="Megabit a second of the line to the board.  [default: loopback]")
 def main(megabytes: int, rounds: int, mbit: int | None) -> None:
-    """Time both sides and print the ratio of their medians."""
+    """Time both sides and print the ratio by round."""
     if SSHD is None:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as name, _line(mbit) as (host, enter), lone_board(Path(name), host, enter) as server:
@@ -156,14 +156,19 @@ def _install_runner(home: Path) -> None:
 
 def _rows(times: dict[str, list[float]], megabytes: int) -> Iterator[tuple[str, str, str, str]]:
     for name, values in times.items():
-        peer = statistics.median(times["scp up" if name in _UP else "scp down"])
-        median = statistics.median(values)
-        spread = f"{min(values):.2f} … {max(values):.2f}"
-        yield name, f"{median:.2f} s ({spread})", f"{megabytes / median:.0f} MiB/s", f"{median / peer:.2f}"
+        peers = times["scp up" if name in _UP else "scp down"]
+        ratios = [value / peer for value, peer in zip(values, peers, strict=True)]  # by round: other load comes and goes
+        speed = f"{megabytes / statistics.median(values):.0f} MiB/s"
+        yield name, _spread(values), speed, _spread(ratios)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
 
 
 def _report(times: dict[str, list[float]], megabytes: int, line: str) -> None:
-    table = Table("way", "median (least … most)", "speed", "time / scp's", title=f"{megabytes} MiB to and from an sshd: {line}")
+    """Medians, with the least and the most in brackets."""
+    table = Table("way", "seconds", "speed", "time / scp's", title=f"{megabytes} MiB over SSH, {line}")
     for row in _rows(times, megabytes):
         table.add_row(*row)
     Console().print(table)
