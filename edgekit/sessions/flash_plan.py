@@ -119,7 +119,9 @@ class Prune:
     releases: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"remove {len(self.releases)} old release{'' if len(self.releases) == 1 else 's'}"
+        count = len(self.releases)
+        old = f"{count} old release{'' if count == 1 else 's'} and " if count else ""
+        return f"remove {old}what an interrupted flash left"
 
 
 Step = Upload | Verify | Trial | Reset | Switch | Health | Prune

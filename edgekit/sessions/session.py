@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgekit.errors import DeviceError, EdgekitError, InternalError, LinkError, LinkLost, StorageError
 from edgekit.program import Program
-from edgekit.protocol.client import Client
+from edgekit.protocol.client import Client, Restarted
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.interrupt import deferred_interrupt
 from edgekit.protocol.messages import LIVE, Records, State
@@ -291,6 +291,8 @@ class Session:
 
     def _lost(self, error: LinkError) -> None:
         """The link is gone for good. What the board keeps goes on there."""
+        if self.id is not None and isinstance(error, Restarted):
+            error.hint = f"`edgekit resume {self._feed.device} {self.id}` goes on from its last checkpoint"
         if self.id is not None and isinstance(error, LinkLost):
             attach = f"edgekit attach {self._feed.device} {self.id}"
             error.hint = f"the session {self.id} goes on on the board: `{attach}` watches it again"

@@ -101,7 +101,7 @@ def _tcp(target: Target, deadline: Deadline) -> socket.socket:
     except ConnectionRefusedError as error:
         raise Refused(
             f"{place} refuses the connection: the machine is up, and no SSH server listens there",
-            "is the SSH server enabled (`sudo systemctl enable --now ssh` on the board), and is the port right?",
+            _SWITCHED_OFF if target.host in ("127.0.0.1", "::1", "localhost") else _NO_SERVER,
         ) from error
     except OSError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN):
@@ -195,5 +195,7 @@ def _no_handshake(target: Target, transport: paramiko.Transport, error: Exceptio
     return ConnectionLost(f"{place}: the connection broke while keys were exchanged: {error or 'closed'}", _CLOSED)
 
 
+_NO_SERVER = "is the SSH server enabled (`sudo systemctl enable --now ssh` on the board), and is the port right?"
+_SWITCHED_OFF = "a virtual board? `edgekit virtual list` shows whether it runs, `edgekit virtual start NAME` starts it"
 _UNREACHABLE = "is the board powered and on this network? `ping` it"
 _CLOSED = "too many connections at once, a firewall, or the board just starts: try again in a moment"
