@@ -116,12 +116,12 @@ static void run_part(void *context, int index, int count) {
                     if (g->a.patches) EK_NAME(ek_gather)(&g->a, row, rows, k0, depth, a_buffer, lda);
                     else a = g->a.data + row * g->a.ld + k0, lda = g->a.ld;
                     float *c = c_buffer + (row - m0) * s->columns;
-                    const float *next = a + rows * lda;
+                    size_t steps = row + rows < m_to ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
                     for (size_t j = 0; j < n; j += EK_PANEL) {
                         panel b = find_panel(g, s, b_buffer, k0, n0, j);
-                        size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES;
+                        size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
                         EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0,
-                                next + j / EK_PANEL * depth * EK_LINE);
+                                asked < steps ? a + rows * lda + asked * EK_LINE : a);
                     }
                     if (k0 + depth >= g->k) finish_rows(g, c, s->columns, row, rows, n0, n);
                 }

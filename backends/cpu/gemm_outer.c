@@ -72,11 +72,12 @@ static void sum_rows(const float *dy, size_t ld, size_t rows, size_t n, float *d
     }
 }
 
-/* Line `number` of the block of rows from m on: dy's lines, then A's. Tiles of the block before it ask for a line a row. */
-static const float *next_line(const ek_outer_gemm *g, size_t m, size_t k0, size_t n0, size_t number) {
-    size_t lines = ROWS * g->dy_ld / EK_LINE;
-    if (number < lines) return g->dy + m * g->dy_ld + n0 + number * EK_LINE;
-    return g->a.data + m * g->a.ld + k0 + (number - lines) * EK_LINE;
+/* Line `number` of the block of rows from m to m_to: dy's lines, then A's; past them, what is there already. Tiles of the block before
+ * it ask for a line a row. */
+static const float *next_line(const ek_outer_gemm *g, size_t m, size_t m_to, size_t k0, size_t n0, size_t number, const float *there) {
+    size_t rows = m < m_to ? ek_min(ROWS, m_to - m) : 0, dy = rows * g->dy_ld / EK_LINE, a = rows * g->a.ld / EK_LINE;
+    if (number < dy) return g->dy + m * g->dy_ld + n0 + number * EK_LINE;
+    return number < dy + a ? g->a.data + m * g->a.ld + k0 + (number - dy) * EK_LINE : there;
 }
 
 /* dw[k0 …, n0 …] from rows [m_from, m_to); into `dw`, whose rows are `ld` apart; db with the first block of each
@@ -105,7 +106,7 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
             for (size_t j = 0; j < n; j += EK_PANEL) {
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES;
                 EK_NAME(ek_outer_tiles)[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
-                        m > m_from, next_line(g, m + ROWS, k0, n0, asked));
+                        m > m_from, next_line(g, m + ROWS, m_to, k0, n0, asked, dy));
                 asked += rows;
             }
         }
