@@ -1,0 +1,10 @@
+/* The monotonic clock: SysTick, whose interrupt also wakes the program now and then. */
+#ifndef EK_CLOCK_H
+#define EK_CLOCK_H
+
+#include <stdint.h>
+
+void ek_clock_start(void);
+uint64_t ek_clock_ns(void);
+
+#endif
