@@ -22,6 +22,8 @@ void ek_clock_start(void) {
     SYST_CSR = 7; /* the processor's clock, with an interrupt */
 }
 
+uint32_t ek_clock_ticks(void) { return ticks; }
+
 uint64_t ek_clock_ns(void) {
     uint32_t high, low, left;
     do { /* once more where a tick came in between */

@@ -7,4 +7,7 @@
 void ek_clock_start(void);
 uint64_t ek_clock_ns(void);
 
+/* Hundredths of a second since the start, without access to a register. */
+uint32_t ek_clock_ticks(void);
+
 #endif

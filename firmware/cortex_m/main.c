@@ -31,9 +31,10 @@ static void read_sensors(const ek_path *paths, ek_readings *readings) {
     readings->rss_bytes = (uint64_t)(ek_region_start - ek_ram_start) - ek_stack_bytes() + ek_stack_peak() + ek_store_peak();
 }
 
-static bool no_disk(const char *path, uint64_t *bytes) {
-    (void)path, (void)bytes;
-    return false;
+static bool disk_free(const char *path, uint64_t *bytes) {
+    (void)path;
+    *bytes = ek_store_free();
+    return true;
 }
 
 static void set_platform_up(const char *reset) {
@@ -54,7 +55,7 @@ static void set_platform_up(const char *reset) {
         .abandon = ek_store_abandon,
         .read_at = ek_store_read_at,
         .remove = ek_store_remove,
-        .disk_free = no_disk,
+        .disk_free = disk_free,
         .read_sensors = read_sensors,
     };
 }
@@ -66,8 +67,12 @@ static uint64_t new_instance(void) {
 }
 
 static void attend(void *context) {
+    static uint32_t fed;
     (void)context;
-    ek_mcu_watchdog_feed();
+    if (fed != ek_clock_ticks()) {
+        fed = ek_clock_ticks();
+        ek_mcu_watchdog_feed();
+    }
     if (!platform.instance && ek_ring_held(&ek_mcu_line.in))
         platform.instance = new_instance();
     while (ek_serial_serve(&serial))
@@ -117,7 +122,7 @@ static void run(void) {
     while (!training.ending || ek_ring_held(&ek_mcu_line.out) || !ek_mcu_line.idle()) {
         attend(NULL);
         tell_session();
-        if (ek_training_runs(&training))
+        if (ek_training_steps(&training))
             ek_session_step(&training.session);
         else
             rest();

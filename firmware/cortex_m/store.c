@@ -71,6 +71,13 @@ static block *free_entry(void) {
     return NULL;
 }
 
+size_t ek_store_free(void) {
+    size_t held = 0;
+    for (size_t i = 0; i < BLOCKS; i++)
+        held += each(i)->kind == NOTHING || (each(i)->kind == A_FILE && !each(i)->readers) ? 0 : each(i)->room;
+    return store.bytes - held;
+}
+
 static void note_peak(void) {
     size_t used = 0;
     for (size_t i = 0; i < BLOCKS; i++)

@@ -15,6 +15,9 @@ size_t ek_store_peak(void);
 
 size_t ek_store_bytes(void);
 
+/* What files may still take, those that give way counted as gone. */
+size_t ek_store_free(void);
+
 /* The members of ek_platform. */
 void *ek_store_allocate(size_t bytes);
 void ek_store_release(void *memory);

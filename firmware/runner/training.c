@@ -55,7 +55,7 @@ static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to,
     ek_put_text_or_null(to, "home", platform->home);
     ek_put_text_or_null(to, "executable", platform->executable);
     ek_put_uint(to, "instance", platform->instance);
-    bool known = platform->home && platform->disk_free(platform->home, &disk);
+    bool known = (platform->home || platform->memory_limit) && platform->disk_free(platform->home, &disk);
     ek_put_uint_or_null(to, "disk", known, disk);
     ek_put_text_or_null(to, "reset", board->reset);
     ek_put_uint_or_null(to, "stack", board->stack_peak, board->stack_peak ? board->stack_peak() : 0);
