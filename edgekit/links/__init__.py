@@ -43,7 +43,7 @@ def split_address(address: str) -> tuple[str, str]:
         known = ", ".join(repr(name) for name in _SCHEMES)
         raise InputError(
             f"no way to a board at {address!r}: this version of edgekit knows {known}",
-            "use 'local' for this machine, ssh://user@host or serial:///dev/ttyACM0 for a board; `edgekit devices` lists what there is",
+            "use 'local' for this machine, ssh://user@host or serial:///dev/ttyACM0 for a board; see `edgekit devices`",
         )
     if scheme == "local" and separator:
         raise InputError(f"{address!r}: this machine's address is just 'local'")

@@ -72,7 +72,8 @@ def _room(client: Client, program: Program) -> int | None:
     info = client.info()
     if info.disk is None:
         return None
-    return info.disk - 2 * program.header.state_bytes - min(_SPARE, info.disk // 8)  # a checkpoint, and the next one that takes its place
+    checkpoints = 2 * program.header.state_bytes  # one, and the next one that takes its place
+    return info.disk - checkpoints - min(_SPARE, info.disk // 8)
 
 
 def _fits(client: Client, data: CheckedData, room: int) -> bool:

@@ -1,9 +1,9 @@
 """Addresses of serial lines, and the one USB port that an address means.
 
-    serial:///dev/ttyACM0?baud=921600    the port itself
-    serial://0483:374b/0668FF56?baud=…   the USB port of that VID:PID and serial number; the number may be left out
-                                         where only one such port is there
-    socket://127.0.0.1:4000              a line behind TCP: a virtual board, a terminal server
+serial:///dev/ttyACM0?baud=921600    the port itself
+serial://0483:374b/0668FF56?baud=…   the USB port of that VID:PID and serial number; the number may be left out
+                                     where only one such port is there
+socket://127.0.0.1:4000              a line behind TCP: a virtual board, a terminal server
 """
 
 from __future__ import annotations

@@ -42,8 +42,10 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
         while there < len(data) or not begun:
             while (sent < len(data) or sent == 0) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
                 part = data[sent : sent + chunk]
-                first = {"len": len(data), "sha": sha} if sent == 0 else {}
-                window.send(UploadRequest(off=sent, data=part, name=name, **first), deadline)
+                request = UploadRequest(off=sent, data=part, name=name)
+                if sent == 0:
+                    request = UploadRequest(off=0, data=part, name=name, len=len(data), sha=sha)
+                window.send(request, deadline)
                 sent += len(part)
                 if not part or not begun:
                     break  # the first answer may know of an earlier upload

@@ -39,7 +39,8 @@ def encode_console(message: bytes) -> bytes:
 def encode_cobs(kind: Kind, payload: bytes) -> bytes:
     """A frame between two zeros."""
     body = bytes([kind]) + payload
-    return b"\0" + cobs.encode(body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little")) + b"\0"
+    stuffed: bytes = cobs.encode(body + zlib.crc32(body).to_bytes(_CRC_BYTES, "little"))
+    return b"\0" + stuffed + b"\0"
 
 
 class Deframer:

@@ -56,7 +56,8 @@ class SocketPort:
             self._socket = socket.create_connection((address.host, address.port), _CONNECT_SECONDS)
         except OSError as error:
             raise LinkLost(
-                f"{self.name}: nobody listens there: {error.strerror or error}", "a virtual board? `edgekit virtual list` shows it"
+                f"{self.name}: nobody listens there: {error.strerror or error}",
+                "`edgekit virtual list` shows virtual boards",
             ) from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
