@@ -132,6 +132,10 @@ WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "runner": ("core/*.c", "posix/*.c", "runner/*.c"),
     "firmware": ("core/*.c", "runner/*.c", "serial/*.c", "cortex_m/*.c", "cortex_m/libc/*.c"),
+    "serial_board": (
+        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("cortex_m/store.c", "cortex_m/pool.c", "tools/serial_board.c"),
+    ),
     "run_once": ("core/*.c", "posix/pool.c", "tools/run_once.c"),
     "verify": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c", "tools/verify.c"),
     "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),

@@ -7,8 +7,8 @@ typedef enum { NOTHING, MEMORY, NEW_FILE, A_FILE, NAMELESS } kind; /* NAMELESS: 
 
 typedef struct {
     kind kind;
-    uint8_t *at;
-    size_t room, size; /* taken of the region; of the file so far */
+    size_t at, room; /* its place in the region */
+    size_t size;     /* of the file so far */
     uint32_t readers, age;
     ek_path name;
 } block;
@@ -30,12 +30,14 @@ size_t ek_store_bytes(void) { return store.bytes; }
 
 size_t ek_store_peak(void) { return store.peak; }
 
+static uint8_t *bytes_of(const block *b) { return store.base + b->at; }
+
 static block *each(size_t i) { return &store.blocks[i]; }
 
 /* ---- places in the region ---- */
 
-static bool is_free(const uint8_t *from, size_t room) {
-    if (from < store.base || room > (size_t)(store.base + store.bytes - from))
+static bool is_free(size_t from, size_t room) {
+    if (room > store.bytes || from > store.bytes - room)
         return false;
     for (size_t i = 0; i < BLOCKS; i++)
         if (each(i)->kind != NOTHING && from < each(i)->at + each(i)->room && each(i)->at < from + room)
@@ -43,17 +45,19 @@ static bool is_free(const uint8_t *from, size_t room) {
     return true;
 }
 
-/* Memory goes to the lowest place where it fits, files to the highest, so that the hole between them stays one. NULL: none. */
-static uint8_t *find_place(kind kind, size_t room) {
-    bool low = kind == MEMORY;
-    uint8_t *first = low ? store.base : store.base + store.bytes - room, *best = is_free(first, room) ? first : NULL;
+/* Memory goes to the lowest place where it fits, files to the highest, so that the hole between them stays one. False: none. */
+static bool find_place(kind kind, size_t room, size_t *place) {
+    bool low = kind == MEMORY, found = room <= store.bytes && is_free(low ? 0 : store.bytes - room, room);
+    *place = low || !found ? 0 : store.bytes - room;
     for (size_t i = 0; i < BLOCKS; i++) {
         const block *b = each(i);
-        uint8_t *at = low ? b->at + b->room : b->at - room;
-        if (b->kind != NOTHING && is_free(at, room) && (!best || (low ? at < best : at > best)))
-            best = at;
+        size_t at = low ? b->at + b->room : b->at - room; /* may wrap around: is_free sees it */
+        if (b->kind == NOTHING || !is_free(at, room) || (found && (low ? at > *place : at < *place)))
+            continue;
+        found = true;
+        *place = at;
     }
-    return best;
+    return found;
 }
 
 static block *oldest_unread(void) {
@@ -93,8 +97,8 @@ static block *take(kind kind, uint64_t bytes) {
     size_t room = bytes ? ((size_t)bytes + ALIGNED - 1) / ALIGNED * ALIGNED : ALIGNED;
     for (;;) {
         block *b = free_entry(), *old;
-        uint8_t *at = b ? find_place(kind, room) : NULL;
-        if (at) {
+        size_t at;
+        if (b && find_place(kind, room, &at)) {
             *b = (block){.kind = kind, .at = at, .room = room, .age = ++store.ages};
             note_peak();
             return b;
@@ -107,12 +111,12 @@ static block *take(kind kind, uint64_t bytes) {
 
 void *ek_store_allocate(size_t bytes) {
     block *b = take(MEMORY, bytes);
-    return b ? b->at : NULL;
+    return b ? bytes_of(b) : NULL;
 }
 
 void ek_store_release(void *memory) {
     for (size_t i = 0; i < BLOCKS; i++)
-        if (each(i)->kind == MEMORY && each(i)->at == memory)
+        if (each(i)->kind == MEMORY && bytes_of(each(i)) == memory)
             each(i)->kind = NOTHING;
 }
 
@@ -138,14 +142,14 @@ ek_status ek_store_map(const char *path, ek_file *file, ek_error *error) {
     if (!b)
         return missing(path, error);
     b->readers++;
-    *file = (ek_file){b->at, b->size};
+    *file = (ek_file){bytes_of(b), b->size};
     return EK_OK;
 }
 
 void ek_store_unmap(ek_file *file) {
     for (size_t i = 0; file->bytes && i < BLOCKS; i++) {
         block *b = each(i);
-        if ((b->kind != A_FILE && b->kind != NAMELESS) || b->at != file->bytes)
+        if ((b->kind != A_FILE && b->kind != NAMELESS) || bytes_of(b) != file->bytes)
             continue;
         b->readers--;
         if (b->kind == NAMELESS)
@@ -169,7 +173,7 @@ ek_status ek_store_write(ek_new_file *file, const void *bytes, size_t size, ek_e
     block *b = each((size_t)file->handle);
     if (size > b->room - b->size)
         return ek_fail(error, EK_IO, "%.160s is longer than it was said to be", b->name.text);
-    memcpy(b->at + b->size, bytes, size);
+    memcpy(bytes_of(b) + b->size, bytes, size);
     b->size += size;
     return EK_OK;
 }
@@ -197,7 +201,7 @@ ek_status ek_store_read_at(const char *path, uint64_t at, void *to, size_t room,
         return missing(path, error);
     if (at < b->size)
         *got = b->size - (size_t)at < room ? b->size - (size_t)at : room;
-    memcpy(to, b->at + at, *got);
+    memcpy(to, bytes_of(b) + at, *got);
     return EK_OK;
 }
 

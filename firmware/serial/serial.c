@@ -72,19 +72,23 @@ static void mind_baud(ek_serial *s) {
 
 /* ---- requests ---- */
 
-/* A write that comes once more, because its answer was lost, is answered as before: no request does its work twice. */
-static bool asked_before(const ek_serial *s, const ek_frame *frame, uint32_t crc) {
-    return s->asked_size == frame->size && s->asked_crc == crc;
-}
-
+/* A write that comes once more, because its answer was lost, is answered as before: no request does its work twice. Reads may be
+ * asked in between: a host that opens the line again says hello first. */
 static void answer(ek_serial *s, const ek_frame *frame) {
-    ek_smp_header header = ek_smp_header_read(frame->payload);
     uint32_t crc = ek_crc32(frame->payload, frame->size);
-    if (!asked_before(s, frame, crc))
-        s->answer_size = ek_smp_handle(s->server, frame->payload, frame->size, s->response);
-    s->asked_size = header.op == EK_SMP_WRITE ? frame->size : 0;
-    s->asked_crc = crc;
-    send_frame(s, frame->framing, EK_FRAME_MESSAGE, s->response, s->answer_size);
+    if (s->wrote_size == frame->size && s->wrote_crc == crc) {
+        send_frame(s, frame->framing, EK_FRAME_MESSAGE, s->wrote_answer, s->wrote_answer_size);
+        return;
+    }
+    size_t size = ek_smp_handle(s->server, frame->payload, frame->size, s->response);
+    if (ek_smp_header_read(frame->payload).op == EK_SMP_WRITE) {
+        s->wrote_size = size <= sizeof s->wrote_answer ? frame->size : 0;
+        s->wrote_crc = crc;
+        s->wrote_answer_size = size;
+        if (s->wrote_size)
+            memcpy(s->wrote_answer, s->response, size);
+    }
+    send_frame(s, frame->framing, EK_FRAME_MESSAGE, s->response, size);
 }
 
 /* False: it has to wait, for room in the line or for the end of a step. */

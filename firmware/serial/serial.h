@@ -9,7 +9,7 @@
 #ifndef EK_SERIAL_BUFFER
 #define EK_SERIAL_BUFFER 2048 /* bytes of a message */
 #endif
-enum { EK_HELLO_VERSION = 1, EK_BAUD_TRIAL_MS = 1000 };
+enum { EK_HELLO_VERSION = 1, EK_BAUD_TRIAL_MS = 1000, EK_WRITE_ANSWER = 256 /* bytes: longer ones are not kept */ };
 
 /* The line itself: what a port's UART driver fills and empties. */
 typedef struct {
@@ -30,8 +30,9 @@ typedef struct {
     ek_deframer deframer;
     ek_framing framing; /* of the last whole frame: what log lines are written in */
     ek_frame pending;   /* a request that is not answered yet */
-    uint32_t asked_crc; /* of the last request, where it was a write */
-    size_t asked_size, answer_size;
+    uint32_t wrote_crc; /* of the last write request */
+    size_t wrote_size, wrote_answer_size;
+    uint8_t wrote_answer[EK_WRITE_ANSWER];
     uint32_t new_baud, old_baud; /* asked for; to go back to, 0: none is on trial */
     uint64_t trial_end;
     uint8_t request[EK_SERIAL_BUFFER + EK_FRAME_EXTRA], response[EK_SERIAL_BUFFER];

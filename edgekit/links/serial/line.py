@@ -65,7 +65,7 @@ class Line:
         if answer != struct.pack("<I", baud):
             return False
         old, since = self.baud, time.monotonic()
-        if self.port.set_baud(baud) and self.greet(tries=1):
+        if self.port.set_baud(baud) and self.greet(tries=1) and self.baud == baud:
             return True
         self.port.set_baud(old)
         time.sleep(max(0.0, _TRIAL_SECONDS - (time.monotonic() - since)))
