@@ -46,7 +46,7 @@ def parse(address: str) -> Address:
     except ValueError as error:
         raise InputError(f"{address!r} is no address of a serial line: {error}", _FORM) from error
     baud = options.pop("baud", str(BAUD))
-    if options or parts.fragment or not baud.isdigit() or not 300 <= int(baud) <= 20_000_000:
+    if "://" not in address or options or parts.fragment or not baud.isdigit() or not 300 <= int(baud) <= 20_000_000:
         raise InputError(f"{address!r} is no address of a serial line", _FORM)
     if parts.scheme == "socket" and parts.hostname and port and parts.path in ("", "/"):
         return Address(address, host=parts.hostname, port=port)

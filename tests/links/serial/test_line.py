@@ -54,6 +54,8 @@ def test_a_greeting_tells_what_the_board_has_room_for(wire: Wire) -> None:
     line = Line(WirePort(wire), said.append)
     assert line.greet()
     assert (line.cobs, line.most, line.window, line.baud) == (True, 2048, 8192, 115200)
+    while not said:
+        assert line.receive(0.1) is None
     assert said == ["serial_board"]
 
 
