@@ -17,6 +17,9 @@
 #define SCB_HFSR EK_REGISTER(0xE000ED2C)
 #define SCB_MMFAR EK_REGISTER(0xE000ED34)
 #define SCB_BFAR EK_REGISTER(0xE000ED38)
+#define MPU_CTRL EK_REGISTER(0xE000ED94)
+#define MPU_RBAR EK_REGISTER(0xE000ED9C)
+#define MPU_RASR EK_REGISTER(0xE000EDA0)
 #define SCB_CPACR EK_REGISTER(0xE000ED88)
 
 static inline void ek_interrupt_enable(unsigned number) { NVIC_ISER(number / 32) = 1u << number % 32; }

@@ -1,5 +1,5 @@
-/* From reset to main: FPU, memory, stacks. The program runs on a stack of its own (PSP) at the very beginning of RAM, so that one
- * that grows too far runs into a bus fault, and the handlers (MSP) still have theirs to tell about it. */
+/* From reset to main: FPU, memory, stacks. The program runs on a stack of its own (PSP) at the very beginning of RAM, whose lowest
+ * bytes nobody may touch: one that grows too far is a fault, and the handlers (MSP) still have theirs to tell about it. */
 #include "core.h"
 #include "fault.h"
 #include "mcu.h"
@@ -12,17 +12,26 @@ int main(void);
 void ek_reset(void);
 void ek_systick(void);
 
-enum { PAINT = 0xA5E7C4B3 };
+enum { PAINT = 0xA5E7C4B3, GUARD_LOG2 = 8, GUARD_WORDS = (1 << GUARD_LOG2) / 4 };
 
 static void paint_stack(void) {
-    for (uint32_t *at = ek_stack_start; at < ek_stack_end; at++)
+    for (uint32_t *at = ek_stack_start + GUARD_WORDS; at < ek_stack_end; at++)
         *at = PAINT;
 }
 
-uint32_t ek_stack_bytes(void) { return (uint32_t)((ek_stack_end - ek_stack_start) * 4); }
+/* The memory protection unit's region 0, of no rights at all; elsewhere everything stays as it is without the unit. */
+static void guard_stack(void) {
+    enum { VALID = 1 << 4, NEVER_EXECUTE = 1 << 28, ON = 1, DEFAULT_ELSEWHERE = 1 << 2 };
+    MPU_RBAR = (uint32_t)(uintptr_t)ek_stack_start | VALID;
+    MPU_RASR = NEVER_EXECUTE | (GUARD_LOG2 - 1) << 1 | ON;
+    MPU_CTRL = DEFAULT_ELSEWHERE | ON;
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+
+uint32_t ek_stack_bytes(void) { return (uint32_t)((ek_stack_end - ek_stack_start - GUARD_WORDS) * 4); }
 
 uint32_t ek_stack_peak(void) {
-    const uint32_t *at = ek_stack_start;
+    const uint32_t *at = ek_stack_start + GUARD_WORDS;
     while (at < ek_stack_end && *at == PAINT)
         at++;
     return (uint32_t)((ek_stack_end - at) * 4);
@@ -42,6 +51,7 @@ __attribute__((noreturn)) void ek_reset(void) {
     ek_mcu_start();
     set_memory_up();
     paint_stack();
+    guard_stack();
     SCB_SHCSR |= 7u << 16; /* memory, bus and usage faults have handlers of their own */
     SCB_CCR |= 1u << 4;    /* division by zero is a fault */
     __asm volatile("msr psp, %0\n"
