@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from edgekit.backends import Capability
+from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
 from edgekit.board import Board, load_board
 from edgekit.compiler import compile_program
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 ARCHITECTURES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64, "armv7e-m": Architecture.ARMV7EM}
-CAPABILITIES: dict[str, Capability] = {"cpu": CPU}
+CAPABILITIES: dict[str, Capability] = {"cpu": CPU, "cortex-m": CORTEX_M}
 
 
 def compile(

@@ -22,10 +22,11 @@ from importlib.metadata import version as _version
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, InputError
-from edgekit.files import cache_root, locked
+from edgekit.files import cache_root, locked, write_atomic
 
 FIRMWARE = Path(__file__).resolve().parent
 CPU = FIRMWARE.parent / "backends" / "cpu"  # beside each other in the repository and in the installed package
+LIBC = FIRMWARE / "cortex_m" / "libc"
 INCLUDES = (FIRMWARE / "core", FIRMWARE / "posix", CPU)
 
 #: Called as each file is done: files done, files in all, what was done.
@@ -50,7 +51,8 @@ class Target:
     """A processor and operating system, and how its programs are made.
 
     ``compilers`` are tried in order; "zig" is the wheel's. ``flags`` go to the compiler and to the linker,
-    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own.
+    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own. ``port`` is the folder
+    below ``ports/`` of a microcontroller, which has no operating system and no C library.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Target:
     flags: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     optimization: str = ""
+    port: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ _X86 = (
 )
 _SMALL = ("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
 _STATIC = ("-O2", "-static", "-s", "-Wl,--gc-sections")  # -O2: zig links its sanitizer's runtime without it
+_BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-fno-builtin-printf", *_SMALL)
+_SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=256")
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS: dict[str, Target] = {
@@ -93,6 +98,13 @@ TARGETS: dict[str, Target] = {
             (Isa("neon", ("-mcpu=apple_m1",)),),
             flags=("-target", "aarch64-macos", "-Werror", *_SMALL),
             link=("-s", "-Wl,-dead_strip"),
+        ),
+        Target(
+            "mps2-an500",
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16",), "-O2"),),
+            flags=(*_BARE, *_SMALL_TABLES),
+            link=("-O2", "-static", "-Wl,--gc-sections"),
+            port="mps2_an500",
         ),
         # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all
         # their checks takes it minutes.
@@ -116,9 +128,14 @@ TARGETS: dict[str, Target] = {
 #: Programs that run no ops; the kernels are part of every other.
 WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
 
-#: Sources of a program, as globs below this folder.
+#: Sources of a program, as globs below this folder; those of a microcontroller's port come with its target.
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "runner": ("core/*.c", "posix/*.c", "runner/*.c"),
+    "firmware": ("core/*.c", "runner/*.c", "serial/*.c", "cortex_m/*.c", "cortex_m/libc/*.c"),
+    "serial_board": (
+        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("cortex_m/store.c", "cortex_m/pool.c", "tools/serial_board.c"),
+    ),
     "run_once": ("core/*.c", "posix/pool.c", "tools/run_once.c"),
     "verify": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c", "tools/verify.c"),
     "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),
@@ -130,7 +147,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 _LIBRARIES = ("-lm", "-pthread")
 _EMPTY_PROGRAM = (str(FIRMWARE / "tools" / "empty.c"), *_LIBRARIES)
 
-_COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast", "-pthread")
+_COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast")
 
 
 def build(program: str, target: str, progress: Progress | None = None, executor: Executor | None = None) -> Path:
@@ -148,10 +165,12 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
     if target not in TARGETS:
         raise InputError(f"unknown firmware target {target!r}", hint=f"One of: {', '.join(TARGETS)}.")
     to = TARGETS[target]
+    if bool(to.port) != (program == "firmware"):
+        raise InputError(f"{program} is no program for {target}", hint="`firmware` is for microcontrollers, all others are not.")
     compiler, version = _compiler(to)
     jobs = _jobs(program, to)
     keys = _object_keys(jobs, version)
-    key = _digest(version, to, program, *keys)
+    key = _digest(version, to, program, *keys, _script(to))
     result = cache_folder() / "programs" / key / program
     if result.exists():
         return result
@@ -168,8 +187,11 @@ def cache_folder() -> Path:
 
 
 def _jobs(program: str, target: Target) -> list[Job]:
-    sources = [path for glob in PROGRAMS[program] for path in sorted(FIRMWARE.glob(glob))]
-    common = (*_COMMON, *target.flags, *(f"-I{folder}" for folder in INCLUDES), f'-DEK_VERSION="{_version("edgekit")}"')
+    ports = (f"ports/{target.port}/*.c",) if target.port else ()
+    sources = [path for glob in (*PROGRAMS[program], *ports) for path in sorted(FIRMWARE.glob(glob))]
+    includes = (f"-I{folder}" for folder in ((FIRMWARE / "core", LIBC, CPU) if target.port else INCLUDES))
+    system = () if target.port else ("-pthread",)
+    common = (*_COMMON, *system, *target.flags, *includes, f'-DEK_VERSION="{_version("edgekit")}"')
     baseline = target.isas[-1].flags
     if program not in WITHOUT_KERNELS:
         sources.append(CPU / "table.c")
@@ -239,7 +261,7 @@ def _make(
     work = [(job.label, (*compiler, *job.arguments), path) for job, path in zip(jobs, objects, strict=True) if not path.exists()]
     link = (*compiler, *target.flags, *target.link)
     empty = folder / f"{_digest(version, link)}.empty"
-    if work and target.compilers == ("zig",) and not empty.exists():
+    if work and target.compilers == ("zig",) and not target.port and not empty.exists():
         # zig compiles its C library for a target at the first link, half a minute: the objects are compiled beside it.
         work.insert(0, ("C library", (*link, *_EMPTY_PROGRAM), empty))
     with _workers(executor) as pool:
@@ -251,8 +273,25 @@ def _make(
         finally:
             for future in futures:
                 future.cancel()
-    _run(result.name, (*link, *map(str, objects), *_LIBRARIES), result)
+    _run(result.name, (*link, *map(str, objects), *_libraries(target)), result)
     progress(len(work) + 1, len(work) + 1, result.name)
+
+
+def _libraries(target: Target) -> tuple[str, ...]:
+    """What is linked behind the objects; for a microcontroller, where things go in its memory."""
+    if not target.port:
+        return _LIBRARIES
+    script = _script(target)
+    path = cache_folder() / "objects" / f"{hashlib.sha256(script).hexdigest()[:40]}.ld"
+    write_atomic(path, script)
+    return (*target.isas[-1].flags, f"-Wl,-T,{path}")
+
+
+def _script(target: Target) -> bytes:
+    """The linker's script: the port's memory, and where things go in it. Empty where there is an operating system."""
+    if not target.port:
+        return b""
+    return _read(FIRMWARE / "ports" / target.port / "memory.ld") + _read(FIRMWARE / "cortex_m" / "sections.ld")
 
 
 def _run(label: str, command: tuple[str, ...], output: Path) -> None:

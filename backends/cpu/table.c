@@ -47,4 +47,10 @@ const ek_backend *const ek_backends[] = {&avx512_backend, &avx2_backend, &plain_
 BACKEND(neon)
 const ek_backend *const ek_backends[] = {&neon_backend, NULL};
 
+#elif defined(__arm__)
+
+#define m7_usable always
+BACKEND(m7)
+const ek_backend *const ek_backends[] = {&m7_backend, NULL};
+
 #endif

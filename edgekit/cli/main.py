@@ -25,7 +25,7 @@ _COMMANDS = (
     *("compile", "inspect", "boards"),
     *("train", "evaluate", "predict", "bench"),
     *("sessions", "attach", "resume", "stop", "fetch"),
-    *("flash", "trust", "devices", "virtual", "doctor"),
+    *("flash", "trust", "devices", "virtual", "monitor", "doctor"),
 )
 
 

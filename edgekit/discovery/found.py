@@ -15,7 +15,7 @@ class Found:
     Attributes:
         name: the device's, the announced host's or the port's.
         address: as commands take a DEVICE.
-        link: what reaches it; None: this version of edgekit has no link for it.
+        link: what reaches it; None: nothing that edgekit has.
         facts: further ones, by name; None: unknown.
     """
 

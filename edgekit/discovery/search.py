@@ -28,9 +28,12 @@ def search(seconds: float = SECONDS) -> Search:
 
 
 def _named(device: KnownDevice) -> Found:
-    scheme = device.address.partition(":")[0]
-    link = "ssh" if scheme == "ssh" else None
-    return Found("named", device.name, device.address, link, {"identity": device.identity, "board": device.board})
+    facts = {"identity": device.identity, "board": device.board}
+    return Found("named", device.name, device.address, _link(device.address), facts)
+
+
+def _link(address: str) -> str | None:
+    return {"ssh": "ssh", "serial": "serial", "socket": "serial"}.get(address.partition(":")[0])
 
 
 def _virtual() -> Search:
@@ -38,4 +41,4 @@ def _virtual() -> Search:
         running = [board for board in virtual_boards() if board.pid is not None]
     except EdgekitError as error:
         return Search((), (f"virtual boards: {error.message}",))
-    return Search(tuple(Found("virtual", b.name, b.address, "ssh", {"process": str(b.pid)}) for b in running), ())
+    return Search(tuple(Found("virtual", b.name, b.address, _link(b.address), {"process": str(b.pid)}) for b in running), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
@@ -34,4 +35,5 @@ def describe(ports: Iterable[ListPortInfo]) -> Search:
 def _found(port: ListPortInfo) -> Found:
     product = " ".join(filter(None, (port.manufacturer, port.product)))
     facts = {"id": f"{port.vid:04x}:{port.pid:04x}", "serial number": port.serial_number, "product": product or None}
-    return Found("usb", port.name or port.device, f"serial:{port.device}", None, facts)
+    number = f"/{quote(port.serial_number, safe='')}" if port.serial_number else ""
+    return Found("usb", port.name or port.device, f"serial://{facts['id']}{number}", "serial", facts)

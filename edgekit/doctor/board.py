@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from edgekit.board import load_board
-from edgekit.devices import find, full_address
+from edgekit.devices import full_address
 from edgekit.doctor.check import Check, NotNow
 from edgekit.doctor.clock import check_clock, read_clocks
+from edgekit.doctor.line import LineWay
 from edgekit.doctor.machine import CHECKS
-from edgekit.errors import BusyError, DeviceError, LinkError, LinkLost
+from edgekit.doctor.runner import activity, echo, train
+from edgekit.errors import DeviceError, LinkError, LinkLost
 from edgekit.links import Deadline, split_address
 from edgekit.links.ssh import Connection, SshLink, known_hosts, runner
 from edgekit.links.ssh.address import Target, resolve
@@ -23,9 +24,7 @@ from edgekit.links.ssh.errors import NameNotResolved, RemoteDiskFull
 from edgekit.links.ssh.secrets import Ask, ask
 from edgekit.links.ssh.sftp import CREATE, WRITE
 from edgekit.protocol import PROTOCOL, Client
-from edgekit.protocol.messages import LIVE, Info
-from edgekit.sessions import Device
-from edgekit.sessions.device import GENERAL
+from edgekit.protocol.messages import Info
 from edgekit.sessions.flash_plan import Facts, probe, target_of
 from edgekit.sessions.releases import ReleaseFolder
 
@@ -41,7 +40,8 @@ def board_checks(address: str, asking: Ask = ask) -> Iterator[tuple[Check, ...]]
     if address == "local":
         yield (Check("address", lambda: "this machine"), *CHECKS)
         return
-    way = _Way(address, asking)
+    serial = "://" in (full := full_address(address)) and split_address(full)[0] in ("serial", "socket")
+    way = LineWay(address) if serial else _Way(address, asking)
     try:
         yield way.checks()
     finally:
@@ -202,45 +202,16 @@ class _Way:
                 f"{board.name}: the runner speaks protocol {info.protocol}, edgekit {PROTOCOL}",
                 f"`edgekit flash {board.name}` brings the runner that fits",
             )
-        return f"echo in {_echo(client):.0f} µs, protocol {info.protocol}, {info.isa}, {_process(info)}, {self._activity()}"
+        return f"echo in {echo(client):.0f} µs, protocol {info.protocol}, {info.isa}, {_process(info)}, {activity(client)}"
 
     def _train(self) -> str:
-        from edgekit.doctor.trial import train_a_little  # NumPy and PyTorch take their time
-
         assert self._client is not None
-        if self._client.status().state in LIVE:
-            raise NotNow(f"a session runs on the board: {self._activity()}")
-        known = find(self._given)
-        info = self._client.info()
-        board = load_board(known.board if known and known.board else GENERAL.get(info.architecture, "generic-aarch64"))
-        try:
-            with Device(self._client.link, board) as device:
-                return train_a_little(device, board)
-        except BusyError as error:
-            raise NotNow(f"a session began on the board meanwhile: {error.message}") from error
-
-    def _activity(self) -> str:
-        """What runs on the board."""
-        assert self._client is not None
-        status = self._client.status()
-        if status.state not in LIVE:
-            return "no session runs"
-        return f"{status.session or 'a session that is not kept'} runs (step {status.step} of {status.steps})"
+        return train(self._client, self._given)
 
     def _open(self) -> tuple[Connection, Deadline]:
         """The connection, and the time that one check gets."""
         assert self._connection is not None
         return self._connection, Deadline.after(_SECONDS)
-
-
-def _echo(client: Client) -> float:
-    """Microseconds there and back."""
-    sent = "grüße from the host"
-    start = time.perf_counter_ns()
-    back = client.echo(sent)
-    if back != sent:
-        raise DeviceError(f"{sent!r} came back as {back!r}", "are edgekit and the runner of one version?")
-    return (time.perf_counter_ns() - start) / 1e3
 
 
 def _process(info: Info) -> str:

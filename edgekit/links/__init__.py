@@ -43,7 +43,7 @@ def split_address(address: str) -> tuple[str, str]:
         known = ", ".join(repr(name) for name in _SCHEMES)
         raise InputError(
             f"no way to a board at {address!r}: this version of edgekit knows {known}",
-            "use 'local' for this machine, ssh://user@host for a board; `edgekit devices` lists what can be found",
+            "use 'local' for this machine, ssh://user@host or serial:///dev/ttyACM0 for a board; see `edgekit devices`",
         )
     if scheme == "local" and separator:
         raise InputError(f"{address!r}: this machine's address is just 'local'")
@@ -71,5 +71,26 @@ def _open_ssh(rest: str, options: list[str], progress: Progress) -> Link:
     return SshLink(Connection(f"ssh://{rest}"), options, progress)
 
 
+def _open_serial(rest: str, options: list[str], progress: Progress) -> Link:
+    return _open_line(f"serial://{rest}", options, progress)
+
+
+def _open_socket(rest: str, options: list[str], progress: Progress) -> Link:
+    return _open_line(f"socket://{rest}", options, progress)
+
+
+def _open_line(address: str, options: list[str], progress: Progress) -> Link:
+    from edgekit.links.serial import SerialLink, open_line
+
+    if options:
+        raise InputError(f"{address}: a microcontroller has one thread and one instruction set", f"leave out {options[0]}")
+    return SerialLink(open_line(address), progress)
+
+
 #: One row a kind of address: the part before ``://``, and what opens it from the rest, the runner's options, and who is told.
-_SCHEMES: dict[str, Callable[[str, list[str], Progress], Link]] = {"local": _open_local, "ssh": _open_ssh}
+_SCHEMES: dict[str, Callable[[str, list[str], Progress], Link]] = {
+    "local": _open_local,
+    "ssh": _open_ssh,
+    "serial": _open_serial,
+    "socket": _open_socket,
+}

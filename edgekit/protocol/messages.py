@@ -176,7 +176,9 @@ class Parameters(Reply):
 
 
 class Info(Reply):
-    """What a runner says of itself and its board. ``memory`` and ``disk`` (free where ``home`` is) are in bytes.
+    """What a runner says of itself and its board. ``memory`` and ``disk`` (free where files go) are in bytes.
+
+    A microcontroller tells why it started last (``reset``), and how many bytes of its ``stack`` were ever in use.
 
     ``instance`` is another number at each start of a runner. Without a home nothing is kept.
     """
@@ -194,6 +196,8 @@ class Info(Reply):
     executable: str | None = None
     instance: int = 0
     disk: int | None = None
+    reset: str | None = None
+    stack: int | None = None
 
 
 class Loaded(Reply):

@@ -37,7 +37,8 @@ from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
 PERIODIC = "checkpoint.ekc"
 _SOON = 0.002  #: seconds before the first look whether a short session is over
 _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
-GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64"}  #: profiles of boards that nobody named
+#: Profiles of boards that nobody named.
+GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64", "armv7e-m": "generic-cortex-m7"}
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
 
 

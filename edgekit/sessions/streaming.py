@@ -70,9 +70,10 @@ def _limit(least: int, room: int | None, most: int | None) -> int:
 def _room(client: Client, program: Program) -> int | None:
     """Bytes that a data set may take on the board; None where it is this machine, or the board does not tell."""
     info = client.info()
-    if info.home is None or info.disk is None:
+    if info.disk is None:
         return None
-    return info.disk - 2 * program.header.state_bytes - _SPARE  # a checkpoint, and the next one that takes its place
+    checkpoints = 2 * program.header.state_bytes  # one, and the next one that takes its place
+    return info.disk - checkpoints - min(_SPARE, info.disk // 8)
 
 
 def _fits(client: Client, data: CheckedData, room: int) -> bool:

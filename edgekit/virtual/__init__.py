@@ -4,10 +4,12 @@ from edgekit.virtual.errors import VirtualBoardError
 from edgekit.virtual.lifecycle import delete, start, stop
 from edgekit.virtual.progress import Progress, Step
 from edgekit.virtual.registry import VirtualBoard, virtual_boards
-from edgekit.virtual.settings import MACHINE, Settings
+from edgekit.virtual.settings import M7, MACHINE, MACHINES, Settings
 
 __all__ = [
+    "M7",
     "MACHINE",
+    "MACHINES",
     "Progress",
     "Settings",
     "Step",

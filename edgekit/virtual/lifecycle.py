@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgekit import devices
-from edgekit.errors import DeviceError, InputError
+from edgekit.errors import DeviceError, InputError, LinkError
 from edgekit.files import storage_errors, write_atomic
+from edgekit.firmware.build import build
 from edgekit.links.deadline import Deadline
+from edgekit.links.serial import open_line
 from edgekit.virtual import qemu
 from edgekit.virtual.cpio import file, pack
 from edgekit.virtual.disk import make_disk
@@ -32,7 +34,7 @@ from edgekit.virtual.registry import (
     virtual_boards,
     write_record,
 )
-from edgekit.virtual.settings import MACHINE, Settings
+from edgekit.virtual.settings import M7, MACHINE, MACHINES, Settings
 from edgekit.virtual.tools import tool
 
 BOOT_SECONDS = 180.0  #: for a slow host; two idle cores take about 7
@@ -55,11 +57,11 @@ class Stopped:
     """How a board came to its end."""
 
     board: VirtualBoard
-    how: Literal["shut down", "killed", "was not running"]
+    how: Literal["shut down", "switched off", "killed", "was not running"]
 
 
 def start(settings: Settings, update: bool = False, timeout: float = BOOT_SECONDS, progress: Progress = silent) -> Started:
-    """Boot a board and wait until SSH answers. One that runs already is left as it is.
+    """Boot a board and wait until it answers. One that runs already is left as it is.
 
     ``update`` asks the package sources for newer packages. ``timeout`` is in seconds, from QEMU's start.
 
@@ -74,7 +76,7 @@ def start(settings: Settings, update: bool = False, timeout: float = BOOT_SECOND
         if board is not None and board.pid is not None:
             _register(board)
             return Started(board, already=True, seconds=0.0)
-        _check_name(settings.name)
+        _check_name(settings)
         settings = replace(settings, port=_choose_port(settings, board))
         kernel = _prepare(settings, update, progress)
         return _boot(settings, kernel, timeout, progress)
@@ -92,6 +94,9 @@ def stop(name: str, kill: bool = False, timeout: float = STOP_SECONDS) -> Stoppe
         board = known(name)
         if board.pid is None:
             return Stopped(board, "was not running")
+        if board.settings.machine == M7:
+            qemu.kill(board.folder)
+            return Stopped(known(name), "switched off")
         if not kill and qemu.power_off(board.folder, Deadline.after(timeout)):
             return Stopped(known(name), "shut down")
         qemu.kill(board.folder)
@@ -108,18 +113,23 @@ def delete(name: str) -> VirtualBoard:
     with board_locked(name):
         board = known(name)
         qemu.kill(board.folder)
-        forget(board.known_host, key_pair(host_key(name), name))
+        if board.settings.machine != M7:
+            forget(board.known_host, key_pair(host_key(name), name))
         devices.remove(name)
         with storage_errors(f"cannot delete {board.folder}"):
             shutil.rmtree(board.folder)
         return board
 
 
-def _check_name(name: str) -> None:
-    """Do not take the name of a device that is no virtual board."""
+def _check_name(settings: Settings) -> None:
+    """Do not take the name of a device that is no virtual board, or another one."""
+    name = settings.name
     device = devices.load_devices().get(name)
-    if device is not None and device.board != MACHINE:
+    if device is not None and device.board not in MACHINES:
         raise InputError(f"{name} is the name of another device, {device.address}", "choose another: --name")
+    before = find(name)
+    if before is not None and before.settings.machine != settings.machine:
+        raise InputError(f"{name} is a {before.settings.machine}", f"another --name, or `edgekit virtual stop {name} --delete`")
 
 
 def _choose_port(settings: Settings, before: VirtualBoard | None) -> int:
@@ -154,7 +164,10 @@ def _some_port() -> int:
 
 def _prepare(settings: Settings, update: bool, progress: Progress) -> Path:
     """All files that a board needs; returns its kernel."""
-    tool("qemu-system-aarch64"), tool("mkfs.ext4")  # before minutes of fetching
+    tool(qemu.program(settings))
+    if settings.machine == M7:
+        return _prepare_microcontroller(settings)
+    tool("mkfs.ext4")  # before minutes of fetching
     image = build_image(update, progress)
     folder = board_folder(settings.name)
     with storage_errors(f"cannot use the folder {folder}"):
@@ -164,6 +177,15 @@ def _prepare(settings: Settings, update: bool, progress: Progress) -> Path:
     write_atomic(folder / qemu.INITRAMFS, everywhere + _own_part(settings.name), mode=0o600)
     write_record(settings)
     return image.kernel
+
+
+def _prepare_microcontroller(settings: Settings) -> Path:
+    firmware: Path = build("firmware", "mps2-an500")
+    folder = board_folder(settings.name)
+    with storage_errors(f"cannot use the folder {folder}"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    write_record(settings)
+    return firmware
 
 
 def _own_part(name: str) -> bytes:
@@ -185,7 +207,7 @@ def _boot(settings: Settings, kernel: Path, timeout: float, progress: Progress) 
     folder = board_folder(settings.name)
     qemu.launch(settings, folder, kernel, settings.port or 0)
     try:
-        _wait_for_ssh(settings, Deadline.after(timeout), progress)
+        _wait_for_answer(settings, Deadline.after(timeout), progress)
         board = known(settings.name)
         _register(board)
     except BaseException:  # also Ctrl-C: no half-started board stays behind
@@ -196,20 +218,32 @@ def _boot(settings: Settings, kernel: Path, timeout: float, progress: Progress) 
 
 def _register(board: VirtualBoard) -> None:
     """Make it a device that everything knows."""
+    if board.settings.machine == M7:
+        devices.add(devices.KnownDevice(name=board.name, address=board.address, board=M7))
+        return
     enrol(board.known_host, key_pair(host_key(board.name), board.name))
     devices.add(devices.KnownDevice(name=board.name, address=board.address, identity=str(login_key().absolute()), board=MACHINE))
 
 
-def _wait_for_ssh(settings: Settings, deadline: Deadline, progress: Progress) -> None:
+def _wait_for_answer(settings: Settings, deadline: Deadline, progress: Progress) -> None:
     folder = board_folder(settings.name)
-    while not _greets(settings.port or 0, deadline):
+    while not (_line_answers if settings.machine == M7 else _greets)(settings.port or 0, deadline):
         progress(Step("booting", round(deadline.seconds - deadline.remaining()), round(deadline.seconds)))
         ended = qemu.running_pid(folder) is None
         if ended or not deadline.remaining():
-            how = "ended while booting" if ended else f"did not answer over SSH within {deadline.seconds:g} s"
+            how = "ended while booting" if ended else f"did not answer within {deadline.seconds:g} s"
             hint = f"its console: {folder / qemu.LOG}; `edgekit virtual start --timeout SECONDS` gives it longer"
             raise DeviceError(f"{settings.name} {how}; its last words:\n{qemu.log_tail(folder)}", hint)
         time.sleep(_POLL)
+
+
+def _line_answers(port: int, deadline: Deadline) -> bool:  # noqa: ARG001
+    """Whether the firmware at the other end of a serial line answers."""
+    with contextlib.suppress(LinkError):
+        line = open_line(f"socket://127.0.0.1:{port}")
+        line.close()
+        return line.cobs
+    return False
 
 
 def _greets(port: int, deadline: Deadline) -> bool:

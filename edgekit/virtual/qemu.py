@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgekit.links.deadline import Deadline
 from edgekit.virtual.errors import VirtualBoardError
-from edgekit.virtual.settings import MIB, Settings
+from edgekit.virtual.settings import M7, MIB, Settings
 from edgekit.virtual.tools import attempt, tool, words
 
 # Files of a board's folder. QEMU runs there and gets these short names: a socket's path has room for 107 bytes only.
@@ -23,11 +23,28 @@ _LOCK = "hhqqi"  #: Linux's struct flock on 64 bits: type, whence, start, length
 
 
 def arguments(settings: Settings, kernel: Path, port: int) -> list[str]:
-    """QEMU's arguments, after its name. Guest port 22 becomes ``port`` of 127.0.0.1; the guest reaches no other network."""
-    counted = ["-icount", "shift=0"] if settings.icount else []
+    """QEMU's arguments, after its name. ``port`` of 127.0.0.1 leads to the guest's port 22, or to its serial line."""
+    return _microcontroller(settings, kernel, port) if settings.machine == M7 else _linux(settings, kernel, port)
+
+
+def _microcontroller(settings: Settings, firmware: Path, port: int) -> list[str]:
+    """The line sends bytes one by one: without nodelay each would wait for the one before it to be acknowledged."""
+    return [
+        *("-name", settings.name, "-machine", "mps2-an500", *_counted(settings), "-kernel", str(firmware)),
+        *("-chardev", f"socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,nodelay=on", "-serial", "chardev:line"),
+        *("-display", "none", "-monitor", "none", "-daemonize", "-pidfile", PID),
+    ]
+
+
+def _counted(settings: Settings) -> list[str]:
+    return ["-icount", "shift=0"] if settings.icount else []
+
+
+def _linux(settings: Settings, kernel: Path, port: int) -> list[str]:
+    """The guest reaches no network but through the one port."""
     return [
         *("-name", settings.name, "-machine", "virt", "-accel", "tcg", "-cpu", "cortex-a72"),
-        *("-smp", str(settings.cpus), "-m", f"{settings.memory // MIB}M", *counted),
+        *("-smp", str(settings.cpus), "-m", f"{settings.memory // MIB}M", *_counted(settings)),
         *("-kernel", str(kernel), "-initrd", INITRAMFS, "-append", "console=ttyAMA0 quiet panic=-1"),
         # writeback: a flush of the guest (fsync) becomes a flush of the host's file, so what was synced survives a power cut.
         *("-drive", f"if=none,id=home,file={DISK},format=raw,cache=writeback", "-device", "virtio-blk-pci,drive=home"),
@@ -48,11 +65,16 @@ def launch(settings: Settings, folder: Path, kernel: Path, port: int) -> None:
     if log.exists():
         log.replace(folder / f"{LOG}.1")
     (folder / PID).unlink(missing_ok=True)
-    done = attempt((tool("qemu-system-aarch64"), *arguments(settings, kernel, port)), folder)
+    done = attempt((tool(program(settings)), *arguments(settings, kernel, port)), folder)
     if done.returncode != 0:
         raise VirtualBoardError(
             f"QEMU cannot start {settings.name}: {words(done)}", "if the port is taken, choose another: --port"
         )
+
+
+def program(settings: Settings) -> str:
+    """The emulator's name."""
+    return "qemu-system-arm" if settings.machine == M7 else "qemu-system-aarch64"
 
 
 def running_pid(folder: Path) -> int | None:

@@ -14,7 +14,7 @@ from edgekit.board import config_folder
 from edgekit.errors import InputError, IntegrityError
 from edgekit.files import locked, storage_errors, write_atomic
 from edgekit.virtual.qemu import PID, running_pid
-from edgekit.virtual.settings import MACHINE, Settings
+from edgekit.virtual.settings import M7, MACHINE, Settings
 
 USER = "pi"
 _RECORD = "board.json"
@@ -52,8 +52,8 @@ class VirtualBoard:
 
     @property
     def address(self) -> str:
-        """Where SSH reaches it."""
-        return f"ssh://{USER}@127.0.0.1:{self.port}"
+        """Where it is reached: over SSH, or its serial line."""
+        return f"socket://127.0.0.1:{self.port}" if self.settings.machine == M7 else f"ssh://{USER}@127.0.0.1:{self.port}"
 
     @property
     def known_host(self) -> str:
@@ -63,7 +63,7 @@ class VirtualBoard:
     def facts(self) -> dict[str, Any]:
         """For a report."""
         state = {"state": self.state, "pid": self.pid, "uptime": self.uptime}
-        return {**asdict(self.settings), "machine": MACHINE, "address": self.address, **state, "folder": str(self.folder)}
+        return {**asdict(self.settings), "address": self.address, **state, "folder": str(self.folder)}
 
 
 def board_folder(name: str) -> Path:

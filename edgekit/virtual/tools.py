@@ -12,6 +12,7 @@ from edgekit.virtual.errors import VirtualBoardError
 
 _DEBIAN = {
     "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-arm": "qemu-system-arm",
     "mkfs.ext4": "e2fsprogs",
     "apt-get": "apt",
     "apt-cache": "apt",

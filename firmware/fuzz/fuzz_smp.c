@@ -110,8 +110,9 @@ static ek_status refuse(const char *path, ek_error *error)
     return ek_fail(error, EK_PERMISSION, "cannot change %.160s", path);
 }
 
-static ek_status no_new_file(ek_new_file *file, const char *path, ek_error *error)
+static ek_status no_new_file(ek_new_file *file, const char *path, uint64_t size, ek_error *error)
 {
+    (void)size;
     file->handle = -1;
     return refuse(path, error);
 }
@@ -130,7 +131,7 @@ static bool disk_free(const char *path, uint64_t *bytes)
 }
 
 static const ek_platform platform = {
-    .board = {.version = "0", .architecture = "any", .isa = "plain", .threads = 1, .cores = 1},
+    .board = {.version = "0", .architecture = "any", .backend = "cpu", .isa = "plain", .threads = 1, .cores = 1},
     .home = "/home",
     .clock = stopped_clock,
     .allocate = malloc,

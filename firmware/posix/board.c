@@ -34,6 +34,7 @@ ek_board ek_board_describe(void) {
     return (ek_board){
         .version = EK_VERSION,
         .architecture = ARCHITECTURE,
+        .backend = "cpu",
         .cores = cores > 0 ? (uint32_t)cores : 1,
         .pid = (uint32_t)getpid(),
         .memory_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0,

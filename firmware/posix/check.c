@@ -89,7 +89,7 @@ static ek_status check_file(ek_path *home, const char *option, ek_error *error) 
     static const char name[] = "run/check", text[] = "edgekit";
     ek_new_file file;
     ek_file back;
-    if (ek_home_enter(option, home, error) != EK_OK || ek_file_create(&file, name, error) != EK_OK)
+    if (ek_home_enter(option, home, error) != EK_OK || ek_file_create(&file, name, 0, error) != EK_OK)
         return error->status;
     if (ek_file_write(&file, text, sizeof text, error) != EK_OK) {
         ek_file_abandon(&file);

@@ -77,7 +77,8 @@ static const char *temporary(const ek_new_file *file, char to[TEMPORARY_BYTES]) 
     return to;
 }
 
-ek_status ek_file_create(ek_new_file *file, const char *path, ek_error *error) {
+ek_status ek_file_create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
+    (void)size;
     char name[TEMPORARY_BYTES];
     snprintf(file->path.text, sizeof file->path.text, "%s", path);
     file->handle = open(temporary(file, name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

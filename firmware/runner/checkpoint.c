@@ -47,7 +47,7 @@ ek_status ek_checkpoint_save(const ek_platform *platform, const char *path, cons
     digest(&head, executor->state, NULL, head.sha256);
 
     ek_new_file file;
-    if (platform->create(&file, path, error) != EK_OK)
+    if (platform->create(&file, path, head.file_bytes, error) != EK_OK)
         return error->status;
     if (platform->write(&file, &head, sizeof head, error) != EK_OK ||
         platform->write(&file, executor->state, head.state_bytes, error) != EK_OK) {

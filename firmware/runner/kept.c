@@ -153,7 +153,7 @@ static uint32_t head_crc(const head *h, const void *map) {
 static ek_status write_whole(const ek_platform *platform, const char *path, const void *a, size_t a_bytes, const void *b,
                              size_t b_bytes, ek_error *error) {
     ek_new_file file;
-    if (platform->create(&file, path, error) != EK_OK)
+    if (platform->create(&file, path, a_bytes + b_bytes, error) != EK_OK)
         return error->status;
     if (platform->write(&file, a, a_bytes, error) != EK_OK || platform->write(&file, b, b_bytes, error) != EK_OK) {
         platform->abandon(&file);

@@ -8,7 +8,9 @@
 
 #include "../core/status.h"
 
-enum { EK_PATH_BYTES = 1024 }; /* of a path, its end included */
+#ifndef EK_PATH_BYTES
+#define EK_PATH_BYTES 1024 /* of a path, its end included */
+#endif
 
 typedef struct {
     char text[EK_PATH_BYTES];
@@ -45,7 +47,9 @@ typedef struct {
 } ek_readings;
 
 typedef struct {
-    const char *version, *architecture, *isa;
+    const char *version, *architecture, *backend, *isa;
+    const char *reset;            /* why it started last; NULL: unknown */
+    uint32_t (*stack_peak)(void); /* bytes of the stack that were ever in use; NULL: unknown */
     uint32_t threads, cores, pid;
     uint64_t memory_bytes;
 } ek_board;
@@ -57,11 +61,12 @@ typedef struct {
     uint64_t instance;       /* another number at each start */
     uint64_t (*clock)(void); /* monotonic ns */
     void *(*allocate)(size_t bytes); /* 64-byte aligned, or NULL; called by load, start and sessions only */
+    size_t memory_limit;             /* of all that is allocated; 0: unknown. Where it is known, a program takes the loaded one's place */
     void (*release)(void *memory);
     ek_status (*map)(const char *path, ek_file *file, ek_error *error);
     void (*unmap)(ek_file *file); /* bytes is NULL then; harmless when nothing is mapped */
     void (*forget)(const void *bytes, size_t size); /* part of a mapped file that is not read soon: may leave memory until then */
-    ek_status (*create)(ek_new_file *file, const char *path, ek_error *error);
+    ek_status (*create)(ek_new_file *file, const char *path, uint64_t size, ek_error *error); /* `size` bytes will be written */
     ek_status (*write)(ek_new_file *file, const void *bytes, size_t size, ek_error *error);
     ek_status (*commit)(ek_new_file *file, ek_error *error); /* on failure the file is abandoned */
     void (*abandon)(ek_new_file *file);                      /* nothing of it remains; harmless when nothing is open */

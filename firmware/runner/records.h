@@ -5,7 +5,10 @@
 #include "cbor.h"
 #include "platform.h"
 
-enum { EK_RECORDS = 4096, EK_RECORD_CBOR = 128 /* most bytes of one record as CBOR */ };
+#ifndef EK_RECORDS
+#define EK_RECORDS 4096
+#endif
+enum { EK_RECORD_CBOR = 128 }; /* most bytes of one record as CBOR */
 
 typedef struct {
     uint64_t step, step_ns, load_ns, compute_ns, update_ns, time_ns;

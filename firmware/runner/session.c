@@ -390,7 +390,8 @@ static ek_status open_output(ek_session *s, const ek_session_request *request, e
     for (uint32_t i = 1; i < tensor->rank; i++)
         dim[i] = tensor->dim[i];
     ek_npy_header(header, tensor->dtype, dim, tensor->rank);
-    if (s->platform->create(&s->out, request->out.text, error) != EK_OK)
+    uint64_t bytes = sizeof header + tensor->bytes / s->data.batch * s->data.samples;
+    if (s->platform->create(&s->out, request->out.text, bytes, error) != EK_OK)
         return error->status;
     s->writes_output = true;
     return s->platform->write(&s->out, header, sizeof header, error);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { VERSION_2 = 1, OS_GROUP = 0, ECHO = 0, RESET = 5, PARAMETERS = 6 };
+enum { VERSION_2 = 1, OS_GROUP = 0, USER_GROUPS = 64, ECHO = 0, RESET = 5, PARAMETERS = 6 };
 
 ek_smp_header ek_smp_header_read(const uint8_t *b) {
     return (ek_smp_header){
@@ -30,7 +30,7 @@ static ek_cbor_writer body_of(const ek_smp_server *server, uint8_t *response) {
     return (ek_cbor_writer){response + EK_SMP_HEADER, response + server->buffer_bytes, false};
 }
 
-/* {"err": {"group": G, "rc": N}, "why": text}. Group 0 has no "why": standard clients take mcumgr's map only. */
+/* {"err": {"group": G, "rc": N}, "why": text}. Standard groups have no "why": their clients take mcumgr's map only. */
 static void write_error(ek_cbor_writer *to, unsigned group, int rc, const char *why) {
     ek_cbor_write_map(to, why ? 2 : 1);
     ek_cbor_write_text(to, "err");
@@ -133,7 +133,7 @@ size_t ek_smp_handle(const ek_smp_server *server, const uint8_t *request, size_t
     ek_status status = handle(group->context, &map, &body, &error);
     if (status != EK_OK) {
         body = body_of(server, response);
-        write_error(&body, h.group, (int)status, error.text);
+        write_error(&body, h.group, (int)status, h.group < USER_GROUPS ? NULL : error.text);
     }
     if (body.overflow)
         return ek_smp_refuse(server, request, EK_MGMT_TOO_LARGE, response);

@@ -42,11 +42,11 @@ static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to,
     const ek_board *board = &platform->board;
     uint64_t disk = 0;
     (void)request, (void)error;
-    ek_cbor_write_map(to, 13);
+    ek_cbor_write_map(to, 13 + (board->reset != NULL) + (board->stack_peak != NULL));
     ek_put_text(to, "version", board->version);
     ek_put_uint(to, "protocol", EK_PROTOCOL);
     ek_put_text(to, "architecture", board->architecture);
-    ek_put_text(to, "backend", "cpu");
+    ek_put_text(to, "backend", board->backend);
     ek_put_text(to, "isa", board->isa);
     ek_put_uint(to, "threads", board->threads);
     ek_put_uint(to, "cores", board->cores);
@@ -55,8 +55,12 @@ static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to,
     ek_put_text_or_null(to, "home", platform->home);
     ek_put_text_or_null(to, "executable", platform->executable);
     ek_put_uint(to, "instance", platform->instance);
-    bool known = platform->home && platform->disk_free(platform->home, &disk);
+    bool known = (platform->home || platform->memory_limit) && platform->disk_free(platform->home, &disk);
     ek_put_uint_or_null(to, "disk", known, disk);
+    if (board->reset)
+        ek_put_text(to, "reset", board->reset);
+    if (board->stack_peak)
+        ek_put_uint(to, "stack", board->stack_peak());
     return EK_OK;
 }
 
@@ -67,28 +71,43 @@ static void unload(ek_training *t, ek_loaded *loaded) {
     *loaded = (ek_loaded){.memory = NULL};
 }
 
-/* Map, verify, allocate, lay out. On failure the caller unloads what there is. */
-static ek_status load_program(ek_training *t, const char *path, ek_loaded *to, ek_error *error) {
-    ek_program program;
-    size_t bytes;
-    int threads = ek_pool_threads(t->pool);
-    if (t->platform->map(path, &to->file, error) != EK_OK ||
-        ek_program_open(&program, to->file.bytes, to->file.size, error) != EK_OK ||
-        ek_program_check_batch(&program, error) != EK_OK ||
-        ek_executor_size(&program, t->backend, threads, &bytes, error) != EK_OK)
+/* Map and verify; *bytes is the memory that it takes. On failure the caller unloads what there is. */
+static ek_status open_program(ek_training *t, const char *path, ek_loaded *to, ek_program *program, size_t *bytes, ek_error *error) {
+    const ek_platform *platform = t->platform;
+    if (platform->map(path, &to->file, error) != EK_OK ||
+        ek_program_open(program, to->file.bytes, to->file.size, error) != EK_OK ||
+        ek_program_check_batch(program, error) != EK_OK ||
+        ek_executor_size(program, t->backend, ek_pool_threads(t->pool), bytes, error) != EK_OK)
         return error->status;
-    t->platform->forget(to->file.bytes, to->file.size); /* the digest read all of it */
-    program.forget = t->platform->forget;
+    platform->forget(to->file.bytes, to->file.size); /* the digest read all of it */
+    program->forget = platform->forget;
+    if (platform->memory_limit && (to->file.size > platform->memory_limit || *bytes > platform->memory_limit - to->file.size))
+        return ek_fail(error, EK_NO_MEMORY, "the program takes %zu bytes of memory, and its file %zu; the board has %zu", *bytes,
+                       to->file.size, platform->memory_limit);
+    return EK_OK;
+}
+
+static ek_status lay_out(ek_training *t, ek_loaded *to, const ek_program *program, size_t bytes, ek_error *error) {
     to->memory = t->platform->allocate(bytes);
     if (!to->memory)
         return ek_fail(error, EK_NO_MEMORY, "the program takes %zu bytes of memory", bytes);
-    return ek_executor_load(&to->executor, &program, t->backend, t->pool, to->memory, error);
+    return ek_executor_load(&to->executor, program, t->backend, t->pool, to->memory, error);
 }
 
 /* `path` becomes the loaded program. On failure the old one stays. Not while a session runs. */
 static ek_status replace_program(ek_training *t, const char *path, ek_error *error) {
     ek_loaded next = {.memory = NULL};
-    if (load_program(t, path, &next, error) != EK_OK) {
+    ek_program program;
+    size_t bytes;
+    if (open_program(t, path, &next, &program, &bytes, error) != EK_OK) {
+        unload(t, &next);
+        return error->status;
+    }
+    if (t->platform->memory_limit) { /* there is no room for both, and nothing can fail any more but for want of room */
+        ek_session_forget(&t->session);
+        unload(t, &t->loaded);
+    }
+    if (lay_out(t, &next, &program, bytes, error) != EK_OK) {
         unload(t, &next);
         return error->status;
     }

@@ -112,7 +112,7 @@ def test_help_names_every_command(edgekit: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("train", "serial:///dev/ttyACM0", "model.ekp", "--data", "data"), 2, "edgekit knows 'local'"),
+        (("train", "telnet://desk", "model.ekp", "--data", "data"), 2, "edgekit knows 'local'"),
         (("train", "local", "none.ekp", "--data", "data"), 9, "none.ekp"),
         (("train", "local", "data/inputs.npy", "--data", "data"), 5, "inputs.npy"),
         (("train", "local", "model.ekp", "--data", "none"), 4, "no folder none"),

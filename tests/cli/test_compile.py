@@ -104,7 +104,8 @@ def test_what_cannot_be_compiled_is_named(arguments: tuple[str, ...], code: int,
 
 
 def test_another_boards_program_is_refused_here(model: str, edgekit: Run) -> None:
-    foreign = "generic-aarch64" if "x86" in document(edgekit("boards", "--json")[1])[3]["architecture"] else "generic-x86-64"
+    here = next(board for board in document(edgekit("boards", "--json")[1]) if board["id"] == "local")
+    foreign = "generic-aarch64" if "x86" in here["architecture"] else "generic-x86-64"
     assert edgekit("compile", model, "--board", foreign, "--out", "net.ekp")[0] == 0
     code, _, err = edgekit("evaluate", "local", "net.ekp", "--data", "data")
     assert code == 2

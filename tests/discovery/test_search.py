@@ -44,13 +44,14 @@ def test_a_server_that_announces_itself_is_found(announced: str) -> None:
     assert (mine[0].source, mine[0].link, mine[0].facts["host"]) == ("network", "ssh", f"{announced}.local")
 
 
-def test_usb_ports_have_their_numbers_and_no_link(tmp_path: Path) -> None:
+def test_usb_ports_are_addressed_by_their_numbers(tmp_path: Path) -> None:
     port = ListPortInfo(str(tmp_path / "ttyACM0"))
     Path(port.device).touch()
     port.vid, port.pid, port.serial_number, port.product = 0x2E8A, 0x000A, "E660", "Pico"
     result = usb.describe([port, ListPortInfo(str(tmp_path / "ttyS0"))])
     (found,) = result.found
-    assert (found.facts["id"], found.facts["serial number"], found.link) == ("2e8a:000a", "E660", None)
+    assert (found.facts["id"], found.facts["serial number"], found.link) == ("2e8a:000a", "E660", "serial")
+    assert found.address == "serial://2e8a:000a/E660"
     assert result.notes == ()
 
 

@@ -10,7 +10,7 @@
 enum { MESSAGE_BYTES = 2048, RECORDS_MADE = 5000 };
 
 static ek_platform platform = {
-    .board = {.version = "0.1.0", .architecture = "x86_64", .isa = "avx2", .threads = 2, .cores = 4,
+    .board = {.version = "0.1.0", .architecture = "x86_64", .backend = "cpu", .isa = "avx2", .threads = 2, .cores = 4,
               .pid = 4711, .memory_bytes = 8ull << 30},
     .executable = "/opt/edgekit-runner",
     .instance = 99,

@@ -16,9 +16,10 @@ from edgekit.cli.output import json_option, plain, report, stderr
 from edgekit.discovery import Found, Search, search
 from edgekit.discovery.search import SECONDS
 from edgekit.errors import InputError
+from edgekit.links.serial.address import parse as parse_line
 from edgekit.links.ssh.address import parse
 
-_NO_LINK = "none yet"
+_NO_LINK = "none"
 _SOURCES = {"named": "named", "virtual": "virtual", "network": "network", "usb": "USB"}
 
 
@@ -44,7 +45,7 @@ def command(context: click.Context, timeout: float) -> None:
 @click.option("--board", metavar="ID", help="The board's profile; `edgekit boards` lists them.")
 @json_option
 def add_command(name: str, address: str, identity: str | None, board: str | None) -> None:
-    """Give the device at ADDRESS (ssh://[user@]host[:port]) a NAME, or change what the name means."""
+    """Give the device at ADDRESS a NAME, or change what the name means: ssh://[user@]host[:port], serial://VID:PID/NUMBER."""
     device = _device(name, address, identity, board)
     replaced = name in devices.load_devices()
     devices.add(device)
@@ -71,9 +72,10 @@ def _device(name: str, address: str, identity: str | None, board: str | None) ->
     """A device whose facts are checked as far as they can be from here."""
     if name == "local":
         raise InputError("'local' is this machine's name already", "choose another")
-    if address.startswith("serial:"):
-        raise InputError(f"{address}: this version of edgekit has no link over a serial port", "use ssh://[user@]host[:port]")
-    parse(address)
+    if address.startswith(("serial:", "socket:")):
+        parse_line(address)
+    else:
+        parse(address)
     if board is not None:
         load_board(board)
     if identity is not None and not Path(identity).expanduser().is_file():

@@ -7,19 +7,19 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from edgekit.cli.output import json_option, plain, report, size, stderr
-from edgekit.virtual import MACHINE, Settings, Step, VirtualBoard, delete, start, stop, virtual_boards
+from edgekit.virtual import M7, MACHINE, MACHINES, Settings, Step, VirtualBoard, delete, start, stop, virtual_boards
 from edgekit.virtual.lifecycle import BOOT_SECONDS
 from edgekit.virtual.settings import MIB
 
 
 @click.group("virtual")
 def command() -> None:
-    """Boards without hardware: emulated by QEMU, reached over SSH like any other."""
+    """Boards without hardware: emulated by QEMU, reached over SSH or a serial line like any other."""
 
 
 @command.command("start")
-@click.argument("machine", type=click.Choice([MACHINE]), default=MACHINE)
-@click.option("--name", metavar="NAME", default=MACHINE, help="The board's and the device's name, where there is more than one.")
+@click.argument("machine", type=click.Choice(MACHINES), default=MACHINE)
+@click.option("--name", metavar="NAME", help="The board's and the device's name; the machine's by default.")
 @click.option("--cpus", type=click.IntRange(1, 8), help="Emulated cores; the profile's by default.")
 @click.option("--memory", metavar="MiB", type=int, help="Main memory; the profile's by default.")
 @click.option("--disk", metavar="MiB", type=int, help="Size of a new board's home; 2048 by default.")
@@ -30,7 +30,7 @@ def command() -> None:
 @json_option
 def start_command(
     machine: str,
-    name: str,
+    name: str | None,
     cpus: int | None,
     memory: int | None,
     disk: int | None,
@@ -39,15 +39,15 @@ def start_command(
     update: bool,
     timeout: float,
 ) -> None:
-    """Build and boot a board, and make it a device: ssh://NAME."""
-    del machine  # there is one so far
-    settings = Settings.from_profile(name, cpus, memory and memory * MIB, disk and disk * MIB, icount, port)
+    """Build and boot a board, and make it a device: NAME."""
+    settings = Settings.from_profile(name or machine, cpus, memory and memory * MIB, disk and disk * MIB, icount, port, machine)
     with stderr().status("starting") as status:
         started = start(settings, update, timeout, lambda step: status.update(_words(step)))
     board = started.board
     facts = {"board": board.facts(), "already_running": started.already, "boot_seconds": started.seconds}
+    device = board.name if machine == M7 else f"ssh://{board.name}"
     how = f"runs already, since {_duration(board.uptime)}" if started.already else f"answers after {started.seconds:.1f} s"
-    report(facts, lambda console: console.print(f"{board.name} {how}: ssh://{board.name} (port {board.port})", soft_wrap=True))
+    report(facts, lambda console: console.print(f"{board.name} {how}: {device} (port {board.port})", soft_wrap=True))
 
 
 @command.command("stop")

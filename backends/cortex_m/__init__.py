@@ -1,0 +1,1 @@
+"""Microcontrollers with a Cortex-M."""

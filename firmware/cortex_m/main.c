@@ -1,0 +1,143 @@
+/* The runner on a microcontroller: one thread that answers messages and trains, between two ops as between two steps. */
+#include <string.h>
+
+#include "../serial/filegroup.h"
+#include "clock.h"
+#include "core.h"
+#include "fault.h"
+#include "log.h"
+#include "mcu.h"
+#include "stack.h"
+#include "store.h"
+
+#ifndef EK_VERSION
+#define EK_VERSION "0.0.0"
+#endif
+
+enum { BAUD = 115200, WATCHDOG_MS = 20000 /* longer than any op */ };
+
+extern uint8_t ek_region_start[], ek_region_end[], ek_ram_start[];
+
+static ek_training training;
+static ek_files files;
+static ek_serial serial;
+static ek_platform platform;
+
+static void forget(const void *bytes, size_t size) { (void)bytes, (void)size; }
+
+static void read_sensors(const ek_path *paths, ek_readings *readings) {
+    (void)paths;
+    *readings = (ek_readings){.rss_known = true};
+    readings->rss_bytes = (uint64_t)(ek_region_start - ek_ram_start) - ek_stack_bytes() + ek_stack_peak() + ek_store_peak();
+}
+
+static bool disk_free(const char *path, uint64_t *bytes) {
+    (void)path;
+    *bytes = ek_store_free();
+    return true;
+}
+
+static void set_platform_up(const char *reset) {
+    platform = (ek_platform){
+        .board = {.version = EK_VERSION, .architecture = "armv7e-m", .backend = "cortex-m", .isa = ek_backends[0]->name,
+                  .reset = reset, .stack_peak = ek_stack_peak, .threads = 1, .cores = 1,
+                  .memory_bytes = (uint64_t)(ek_region_end - ek_ram_start)},
+        .clock = ek_clock_ns,
+        .allocate = ek_store_allocate,
+        .release = ek_store_release,
+        .memory_limit = ek_store_bytes(),
+        .map = ek_store_map,
+        .unmap = ek_store_unmap,
+        .forget = forget,
+        .create = ek_store_create,
+        .write = ek_store_write,
+        .commit = ek_store_commit,
+        .abandon = ek_store_abandon,
+        .read_at = ek_store_read_at,
+        .remove = ek_store_remove,
+        .disk_free = disk_free,
+        .read_sensors = read_sensors,
+    };
+}
+
+/* Another number at each start: how often the board started since it has power, and when somebody first spoke to it. */
+static uint64_t new_instance(void) {
+    __attribute__((section(".noinit"))) static uint32_t starts;
+    return (uint64_t)++starts << 40 | (ek_clock_ns() & 0xFFFFFFFFFFull);
+}
+
+static void attend(void *context) {
+    static uint32_t fed;
+    (void)context;
+    if (fed != ek_clock_ticks()) {
+        fed = ek_clock_ticks();
+        ek_mcu_watchdog_feed();
+    }
+    if (!platform.instance && ek_ring_held(&ek_mcu_line.in))
+        platform.instance = new_instance();
+    while (ek_serial_serve(&serial))
+        ;
+}
+
+static void set_runner_up(void) {
+    static ek_smp_group groups[2];
+    static ek_smp_server server;
+    training.platform = &platform;
+    training.backend = ek_backends[0];
+    training.poll = attend;
+    ek_training_init(&training);
+    files.platform = &platform;
+    groups[0] = (ek_smp_group){EK_TRAINING_GROUP, ek_training_commands, &training};
+    groups[1] = (ek_smp_group){EK_FILE_GROUP, ek_file_commands, &files};
+    server = (ek_smp_server){groups, 2, EK_SERIAL_BUFFER, ek_training_end, &training};
+    serial = (ek_serial){.line = &ek_mcu_line, .server = &server, .training = &training, .clock = ek_clock_ns, .log = &ek_log_ring};
+    ek_serial_init(&serial);
+}
+
+/* What happens to sessions, for people. */
+static void tell_session(void) {
+    static uint32_t told;
+    static ek_session_state as;
+    const ek_session *s = &training.session;
+    if (s->id == told && s->state == as)
+        return;
+    told = s->id;
+    as = s->state;
+    if (as == EK_FAILED)
+        ek_log("session %lu failed: %s", (unsigned long)told, s->error.text);
+    else
+        ek_log("session %lu: %s, step %lu of %lu", (unsigned long)told, ek_state_name(as), (unsigned long)s->step,
+               (unsigned long)s->steps);
+}
+
+/* Sleep until something happens. An interrupt that comes before the sleep ends it at once. */
+static void rest(void) {
+    uint32_t before = ek_interrupts_off();
+    if (!ek_ring_held(&ek_mcu_line.in))
+        ek_wait_for_interrupt();
+    ek_interrupts_restore(before);
+}
+
+static void run(void) {
+    while (!training.ending || ek_ring_held(&ek_mcu_line.out) || !ek_mcu_line.idle()) {
+        attend(NULL);
+        tell_session();
+        if (ek_training_steps(&training))
+            ek_session_step(&training.session);
+        else
+            rest();
+    }
+}
+
+int main(void) {
+    const char *reset = ek_fault_reason();
+    ek_clock_start();
+    ek_store_open(ek_region_start, (size_t)(ek_region_end - ek_region_start));
+    set_platform_up(reset);
+    set_runner_up();
+    ek_mcu_uart_open(BAUD);
+    ek_mcu_watchdog_start(WATCHDOG_MS);
+    ek_log("edgekit %s on %s: %s; %lu bytes for programs and data", EK_VERSION, ek_mcu_name, reset, (unsigned long)ek_store_bytes());
+    run();
+    ek_fault_reset();
+}
