@@ -131,7 +131,7 @@ static int yes(void) { return 1; }
 static const ek_kernel linear = {linear_scratch, linear_prepared, linear_prepare, linear_run};
 static const ek_kernel other = {.run = other_run};
 static const ek_kernel *kernels[EK_OPCODES];
-static const ek_backend fake = {"fake", yes, kernels};
+static const ek_backend fake = {"fake", yes, kernels, NULL};
 const ek_backend *const ek_backends[] = {&fake, NULL};
 
 static uint64_t ticking(void) { return seen.clock += 10; }
