@@ -97,8 +97,8 @@ def compile(
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__),
             "bindings": [trainable.binding.to_json() for trainable in trainables],
             "digests": captured.digests,
-            "seconds": clock.seconds,
         },
+        seconds=clock.seconds,
     )
 
 

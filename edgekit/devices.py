@@ -4,6 +4,7 @@
     address = "ssh://pi@192.168.1.20"   # as edgekit's commands take it
     identity = "~/.ssh/kitchen"         # optional: the private key to log in with
     board = "raspberry-pi-4b"           # optional: its profile
+    budget = "8 GiB"                    # optional: the most that edgekit may take of its disk
 
 The user may edit the file: what edgekit does not change stays as it is, comments included.
 """
@@ -15,12 +16,13 @@ import re
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from edgekit.board import config_folder
 from edgekit.errors import InputError
 from edgekit.files import locked, storage_errors, write_atomic
 
+_SIZE = TypeAdapter(ByteSize)
 _HEADER = re.compile(r"\s*\[")  # begins a table, or an array of tables
 
 
@@ -31,6 +33,7 @@ class KnownDevice(BaseModel):
         address: ``ssh://user@host:port``, ``serial:…``; as commands take a DEVICE.
         identity: file of the private key to log in with; None: whatever SSH finds.
         board: id of its profile; None: found out from the device.
+        budget: the most that edgekit may take of its disk, as text (``8 GiB``); None: a share of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -39,11 +42,36 @@ class KnownDevice(BaseModel):
     address: str = Field(pattern=r"^[a-z][a-z0-9+.-]*:\S+$")
     identity: str | None = None
     board: str | None = None
+    budget: str | None = None
+
+    @field_validator("budget")
+    @classmethod
+    def _is_size(cls, text: str | None) -> str | None:
+        if text is not None:
+            _SIZE.validate_python(text)
+        return text
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The budget; None where there is none."""
+        return None if self.budget is None else int(_SIZE.validate_python(self.budget))
 
     @property
     def identity_file(self) -> Path | None:
         """The private key's path."""
         return None if self.identity is None else Path(self.identity).expanduser()
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size as people write it: ``500 MB``, ``8GiB``.
+
+    Raises:
+        InputError: it is no size.
+    """
+    try:
+        return int(_SIZE.validate_python(text))
+    except ValidationError as error:
+        raise InputError(f"{text!r} is no size", "write it like 500MB or 8GiB") from error
 
 
 def devices_file() -> Path:

@@ -80,6 +80,10 @@ class StorageError(EdgekitError):
     exit_code = 9
 
 
+class BoardFull(StorageError):
+    """The board's disk is full, or what edgekit may take of it is taken."""
+
+
 class InternalError(EdgekitError):
     """A bug of edgekit."""
 

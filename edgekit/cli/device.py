@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_device(
-    address: str, *, threads: int | None = None, isa: str | None = None, board: str | None = None
+    address: str,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    board: str | None = None,
+    budget: int | None = None,
 ) -> Iterator[Device]:
     """``edgekit.connect`` with a bar for big files."""
     moved = TransferProgress(stderr())
     try:
-        with edgekit.connect(address, threads=threads, isa=isa, board=board, progress=moved) as device:
+        with edgekit.connect(address, threads=threads, isa=isa, board=board, budget=budget, progress=moved) as device:
             yield device
     finally:
         moved.stop()

@@ -24,7 +24,7 @@ TERMINATED = 143  #: 128 + SIGTERM
 _COMMANDS = (
     *("compile", "inspect", "boards"),
     *("train", "evaluate", "predict", "bench"),
-    *("sessions", "attach", "resume", "stop", "fetch"),
+    *("sessions", "attach", "resume", "stop", "fetch", "clean"),
     *("flash", "trust", "devices", "virtual", "monitor", "doctor"),
 )
 

@@ -49,14 +49,15 @@ def compile_program(
     batch: int = 1,
     accumulate: int = 1,
     metadata: Mapping[str, Any] | None = None,
+    seconds: Mapping[str, float] | None = None,
     recompute: bool = True,
 ) -> Program:
     """Lower the entries for a backend and write them as one Program.
 
     ``recompute=False`` keeps all activations that backward reads, for comparison.
 
-    The metadata gets ``phases`` and ``flops`` (one per op), ``memory`` (planned bytes and liveness lower bound by entry) and
-    ``seconds`` (of compilation, by stage).
+    The metadata gets ``phases`` and ``flops`` (one per op) and ``memory`` (planned bytes and liveness lower bound by entry).
+    ``seconds`` are those of the stages before.
 
     Raises:
         UnsupportedError: the backend has no kernel for an op.
@@ -69,9 +70,8 @@ def compile_program(
         "phases": [phase for low in ordered for phase in _phases(low.entry.graph)],
         "flops": [node.op.flops(node) for node in ops],
         "memory": {k: {"arena": v.memory.placement.arena_bytes, "lower_bound": v.memory.lower_bound} for k, v in lowered.items()},
-        "seconds": {**(metadata or {}).get("seconds", {}), "compile": round(time.perf_counter() - started, 3)},
     }
-    return write_program(
+    program = write_program(
         {name: low.entry for name, low in lowered.items()},
         architecture=architecture,
         backend=Backend(capability.backend),
@@ -80,6 +80,7 @@ def compile_program(
         metadata={**(metadata or {}), **notes},
         placements={name: low.memory.placement for name, low in lowered.items()},
     )
+    return replace(program, seconds={**(seconds or {}), "compile": round(time.perf_counter() - started, 3)})
 
 
 def lower(entry: Entry, capability: Capability, recompute: bool = True) -> Lowered:

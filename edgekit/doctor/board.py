@@ -162,7 +162,8 @@ class _Way:
             return "unknown"
         if self._facts.disk < _ROOM:
             why = f"{self._given}: {self._facts.disk / 2**20:.1f} MiB are left where {self._facts.home} is or will be"
-            raise RemoteDiskFull(why, "free some space on the board, or set EDGEKIT_HOME there to a folder of another disk")
+            hint = f"`edgekit clean {self._given}` removes what is not needed; or set EDGEKIT_HOME on the board to another disk"
+            raise RemoteDiskFull(why, hint)
         return f"{self._facts.disk / 2**30:.1f} GiB free"
 
     def _memory(self) -> str:

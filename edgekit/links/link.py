@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgekit.links.deadline import Deadline
 
@@ -32,7 +32,7 @@ class Link(Protocol):
         """Bring a file or a folder to the board; returns its path there."""
 
     def missing(self, local: Path, deadline: Deadline) -> int:
-        """Bytes of a file or a folder that ``put_file`` would have to send."""
+        """Bytes of a file or a folder that ``put_file`` would have to send. What the board has counts as used."""
 
     def bring(self, data: bytes, remote: str, deadline: Deadline) -> Iterator[None]:
         """Write a file on the board piece by piece, one when the next item is asked for: in between the link can do other things.
@@ -45,3 +45,11 @@ class Link(Protocol):
 
     def close(self) -> None:
         """End the connection; again and again is fine."""
+
+
+@runtime_checkable
+class StoringLink(Link, Protocol):
+    """A link whose board keeps what it was sent (docs/session-host.md)."""
+
+    def usage(self) -> str:
+        """What takes how much of the board's home, in the words of ``edgekit-runner usage``."""

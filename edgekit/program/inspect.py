@@ -120,7 +120,7 @@ def inspect(program: Program) -> Report:
         optimizer_bytes=max(0, sum(t.type.nbytes for t in program.states) - trained),
         arena_bytes=h.arena_bytes,
         entries=tuple(_entry(program, name, entry) for name, entry in program.entries.items()),
-        seconds=dict(meta.get("seconds", {})),
+        seconds=dict(program.seconds),
     )
 
 

@@ -76,6 +76,8 @@ class Program:
     ops: tuple[OpRecord, ...] = field(repr=False)
     entries: Mapping[str, EntryRecord] = field(repr=False)  #: by name: train_step, update, evaluate, predict
     metadata: Mapping[str, Any] = field(repr=False)
+    #: of the compilation that made it, by stage; not in the file: the same model gives the same bytes, which a board stores once
+    seconds: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_bytes(cls, data: bytes, origin: str = "the program") -> Program:

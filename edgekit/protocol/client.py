@@ -114,6 +114,19 @@ class Client:
         """A shard lies where it belongs: the board verifies it, and says what it wants next."""
         return self._ask(m.ShardsRequest(session=session, number=number, bytes=size, sha=sha256), m.Window)
 
+    def fetched(self, session: str) -> None:
+        """Tell the board that all of a session that is done is at home: it may go when room is needed."""
+        self._ask(m.FetchedRequest(session=session), m.Empty)
+
+    def discard(self, path: str, unused: int) -> bool:
+        """Remove what lies at ``path`` in the board's home, unless something needs it; whether it is gone.
+
+        Args:
+            path: ``store/…``, ``work/…``, ``sessions/…`` or ``releases/…``.
+            unused: seconds for which nobody may have used it.
+        """
+        return self._ask(m.DiscardRequest(path=path, unused=unused), m.Discarded).removed
+
     def save(self, path: str) -> int:
         return self._ask(m.SaveRequest(path=path), m.Saved, LOAD_SECONDS).bytes
 

@@ -8,6 +8,7 @@ from typing import Any
 from smp.error import MGMT_ERR
 
 from edgekit.errors import (
+    BoardFull,
     BusyError,
     DataError,
     DeviceError,
@@ -43,7 +44,7 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.DIVERGED: (DivergedError, "a smaller learning rate, or --clip-norm 1"),
     Status.EMPTY_DATA: (DataError, "give at least one batch of samples, or compile with a smaller --batch"),
     Status.BAD_CHECKPOINT: (IntegrityError, "use a checkpoint of this very program"),
-    Status.NO_SPACE: (StorageError, "free some space on the board"),
+    Status.NO_SPACE: (BoardFull, "`edgekit clean {device}` frees what is not needed; or free some space on the board"),
     Status.NOT_FOUND: (StorageError, "check the path on the board"),
     Status.PERMISSION: (StorageError, "choose a path that the runner may use"),
     Status.IO: (StorageError, "the board's disk may be failing: see its kernel log"),

@@ -69,6 +69,11 @@ class StartRequest(WriteRequest):
     session: str | None = None
     program: str | None = None
 
+    def with_state(self, path: str) -> StartRequest:
+        """The same start from other parameters."""
+        own = self.model_dump(exclude=set(WriteRequest.model_fields), exclude_none=True)
+        return StartRequest.model_validate(own | {"state": path})
+
 
 class StatusRequest(ReadRequest):
     _GROUP_ID = GROUP
@@ -153,6 +158,21 @@ class ShardsRequest(WriteRequest):
     number: int | None = None
     bytes: int | None = None
     sha: Digest | None = None
+
+
+class FetchedRequest(WriteRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 14
+
+    session: str
+
+
+class DiscardRequest(WriteRequest):
+    _GROUP_ID = GROUP
+    _COMMAND_ID = 15
+
+    path: str
+    unused: int = 0
 
 
 class LimitsRequest(ReadRequest):
@@ -259,7 +279,8 @@ class Profile(Reply):
 
 class KeptSession(Reply):
     """A training that the board keeps. ``bytes`` is what its folder takes, ``checkpoint`` the step of its checkpoint, ``stream``
-    the digest of a data set that comes as shards."""
+    the digest of a data set that comes as shards. ``fetched``: it is done, and a host has brought all of it home.
+    """
 
     id: str
     state: State
@@ -273,6 +294,7 @@ class KeptSession(Reply):
     stream: Digest | None = None
     bytes: int
     checkpoint: int | None
+    fetched: bool = False
 
 
 class Window(Reply):
@@ -297,6 +319,10 @@ class Sessions(Reply):
     sessions: list[KeptSession]
     next: int
     total: int
+
+
+class Discarded(Reply):
+    removed: bool
 
 
 class Empty(Reply):

@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edgekit.board import Board, load_board
 from edgekit.devices import find
-from edgekit.errors import BusyError, DeviceError, EdgekitError, InputError, IntegrityError, LinkError
+from edgekit.errors import BusyError, DeviceError, EdgekitError, InputError, IntegrityError, LinkError, StorageError
 from edgekit.links import Link, open_link
+from edgekit.links.link import StoringLink
 from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
-from edgekit.protocol import PROTOCOL, Client, Info, StartRequest
+from edgekit.protocol import PROTOCOL, Client, Info, Started, StartRequest
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.messages import LIVE, Stream
 from edgekit.sessions.bench import Bench, Limits, make_bench, random_data
@@ -30,6 +31,7 @@ from edgekit.sessions.feed import Feed, KeptFeed, LiveFeed
 from edgekit.sessions.feeder import Feeder
 from edgekit.sessions.kept import PROGRAM, KeptSessions
 from edgekit.sessions.memory import Memory, memory_of
+from edgekit.sessions.room import Room
 from edgekit.sessions.session import FINAL, RUNS, Pause, Plan, Session, now, stop_and_wait
 from edgekit.sessions.streaming import Streaming, choose
 from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
@@ -40,6 +42,8 @@ _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64"
 #: Profiles of boards that nobody named.
 GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64", "armv7e-m": "generic-cortex-m7"}
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def connect(
     threads: int | None = None,
     isa: str | None = None,
     board: str | None = None,
+    budget: int | None = None,
     progress: Progress = silent,
 ) -> Device:
     """Connect to a board; use the result in a ``with`` statement.
@@ -66,6 +71,8 @@ def connect(
         threads: of the runner; all cores by default.
         isa: the kernels' instruction set ("avx2", "neon", …); the best one by default.
         board: id of the profile that says where temperature and clock are read; by default the named device's, or a general one.
+        budget: the most bytes that edgekit may take of the board's disk; by default the named device's, or a share of the
+            disk (edgekit.sessions.room).
         progress: told while big files move.
 
     Raises:
@@ -77,13 +84,14 @@ def connect(
     known = find(address)
     board = board or (known.board if known else None) or ("local" if address == "local" else None)
     profile = None if board is None else load_board(board)
+    budget = budget if budget is not None or known is None else known.budget_bytes
 
     def reopen() -> Link:
         return open_link(address, threads=threads, isa=isa, progress=progress)
 
     link = reopen()
     try:
-        return Device(link, profile, None if address == "local" else reopen, progress)
+        return Device(link, profile, None if address == "local" else reopen, progress, budget)
     except BaseException:
         link.close()
         raise
@@ -105,6 +113,7 @@ class Device:
         board: Board | None = None,
         reopen: Callable[[], Link] | None = None,
         progress: Progress = silent,
+        budget: int | None = None,
     ) -> None:
         self.client = Client(link, reopen)
         self.info: Info = self.client.info()
@@ -116,12 +125,16 @@ class Device:
         self._progress = progress
         self.board = board or load_board(GENERAL.get(self.info.architecture, "generic-aarch64"))
         self.client.sensors(self.board.sensors.paths)
-        self.sessions = KeptSessions(self.client, self.info.home, {"board": self._board_facts(), **provenance()})
+        #: the disk of a board that stores what it is sent; None: nothing is stored
+        self.room = Room(self.client, budget) if self.info.home is not None and isinstance(link, StoringLink) else None
+        facts = {"board": self._board_facts(), **provenance()}
+        self.sessions = KeptSessions(self.client, self.info.home, facts, lambda start: self._using_disk(start, 0))
         self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-")
         self._folder = Path(self._scratch.name)
         self._loaded: bytes | None = None  #: the program on the board
         self._memory: Memory | None = None  #: … and what it takes there
         self._trained: dict[bytes, str] = {}  #: by program: the checkpoint, on the board, of its last training here
+        self._copies: dict[str, Path] = {}  #: by checkpoint on the board: the same here
         self._session: Session | None = None
         self._closed = False
 
@@ -218,12 +231,13 @@ class Device:
             file = self._put(path / PROGRAM)
             memory = self._load(program, file)
             streaming = self._choose(data, program, "train_step", stream, spool)
+            where = self._data(data, streaming, path / "data", kept)
             periodic = None if checkpoint_every is None or kept else self.client.board_path(path / PERIODIC)
             request = StartRequest(
                 kind="train",
                 session=kept,
                 program=file if kept else None,
-                **self._data(data, streaming, path / "data", kept),
+                **where,
                 epochs=epochs,
                 shuffle=shuffle,
                 seed=seed,
@@ -232,7 +246,9 @@ class Device:
                 every=checkpoint_every,
                 **({"resume": self._put(checkpoint)} if checkpoint else self._origin(program, reset=reset)),
             )
-            started = self.client.start(request)
+            if kept:
+                self._put(path / PROGRAM)  # the data took its time: another host may have cleared up meanwhile
+            started = self._start(request, 2 * program.header.state_bytes)
         except BaseException as error:
             with contextlib.suppress(EdgekitError):
                 folder.note(ended=now(), result={"state": "refused", "steps": 0, "error": str(error)})
@@ -377,6 +393,8 @@ class Device:
             self._session = None
             if session.board_checkpoint is not None:
                 self._trained[session.program.sha256] = session.board_checkpoint
+                if session.checkpoint is not None:
+                    self._copies[session.board_checkpoint] = session.checkpoint
 
     def _origin(self, program: Program, checkpoint: Path | str | None = None, *, reset: bool = False) -> dict[str, Any]:
         """The keys of a start that say where its parameters come from."""
@@ -393,7 +411,7 @@ class Device:
             if stream:
                 raise InputError(f"{data} lies on the board: there is nothing to stream", "leave out --stream")
             return None
-        return choose(self.client, data, program, entry, stream, spool)
+        return choose(self.client, self.room, data, program, entry, stream, spool)
 
     def _data(self, data: CheckedData | OnBoard, streaming: Streaming | None, scratch: Path, kept: str | None) -> dict[str, Any]:
         """The keys of a start that say where its data is. It is sent, unless it comes as shards."""
@@ -409,7 +427,7 @@ class Device:
 
     def _run(self, request: StartRequest, feeder: Feeder | None = None) -> int:
         """Run a session without records to its end; its number on the board."""
-        number = self.client.start(request).id
+        number = self._start(request).id
         pause = Pause(_SOON)
         try:
             while (status := self.client.status()).state in LIVE and status.id == number:
@@ -429,8 +447,22 @@ class Device:
             raise DeviceError(f"{name}: the session was stopped before its end", "by another host? try again")
         return number
 
+    def _start(self, request: StartRequest, bytes_: int = 0) -> Started:
+        """Start what takes so many bytes of the board's disk. Parameters that the board has not got any more are sent again."""
+        try:
+            return self._using_disk(lambda: self.client.start(request), bytes_)
+        except StorageError:
+            copy = self._copies.get(request.state or "")
+            if copy is None:
+                raise
+        again = request.with_state(self._put(copy))
+        return self._using_disk(lambda: self.client.start(again), bytes_)
+
+    def _using_disk(self, do: Callable[[], T], bytes_: int) -> T:
+        return do() if self.room is None else self.room.using(do, bytes_)
+
     def _put(self, path: Path) -> str:
-        return self.client.put_file(path)
+        return self.client.put_file(path) if self.room is None else self.room.put(path)
 
     def _new_run(self, program: Program, run_dir: Path | str | None) -> tuple[Path, str | None]:
         """The folder of a new run, and what a board that keeps sessions calls it: the same name wherever we may choose both."""

@@ -48,6 +48,9 @@ class Feed(Protocol):
     def fetch_state(self, local: Path) -> str:
         """Fetch the parameters of a session that is over, or as they are now; returns the checkpoint's path on the board."""
 
+    def fetched(self) -> None:
+        """All of a session that is done is at home."""
+
 
 class LiveFeed:
     """The session of a runner that keeps nothing."""
@@ -76,6 +79,9 @@ class LiveFeed:
         self._client.save(remote)
         self._client.get_file(remote, local)
         return remote
+
+    def fetched(self) -> None:
+        return
 
 
 class KeptFeed:
@@ -108,6 +114,9 @@ class KeptFeed:
             remote = self._checkpoint
         self._client.get_file(remote, local)
         return remote
+
+    def fetched(self) -> None:
+        self._client.fetched(self.id)
 
 
 def find_kept(client: Client, session: str) -> KeptSession:

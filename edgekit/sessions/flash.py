@@ -138,8 +138,8 @@ class _Work:
         except IntegrityError:
             sftp.remove(path, deadline)  # the next try sends it anew
             raise
+        sftp.chmod(path, 0o700, deadline)  # of one that was there, too: it then counts as used
         if path != executable:
-            sftp.chmod(path, 0o700, deadline)
             sftp.rename(path, executable, deadline)
         return "the same"
 

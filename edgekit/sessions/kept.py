@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import DeviceError, InputError
 from edgekit.program import Program, load
-from edgekit.protocol import Client, KeptSession
+from edgekit.protocol import Client, KeptSession, Started
 from edgekit.protocol.messages import LIVE
 from edgekit.sessions.data import Dataset, check_data
 from edgekit.sessions.feed import KeptFeed, find_kept
@@ -21,10 +22,21 @@ PROGRAM = "program.ekp"
 
 
 class KeptSessions:
-    """What one board keeps in its home folder. ``facts`` go into the run.json of a session that is watched from here first."""
+    """What one board keeps in its home folder.
 
-    def __init__(self, client: Client, home: str | None, facts: dict[str, Any]) -> None:
+    ``facts`` go into the run.json of a session that is watched from here first; ``start`` does what starts one, and makes room
+    where the board's disk is full.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        home: str | None,
+        facts: dict[str, Any],
+        start: Callable[[Callable[[], Started]], Started] = lambda do: do(),
+    ) -> None:
         self._client = client
+        self._start = start
         self._home = home
         self._facts = facts
 
@@ -62,7 +74,7 @@ class KeptSessions:
         if kept.stream is not None and data is None and kept.state != "done":
             raise InputError(f"the data of the session {session} is streamed: it is not on the board", "give it: --data DIR")
         feeder = self._feeder(kept, _folder(kept, run_dir), data)
-        started = self._client.resume(session)
+        started = self._start(lambda: self._client.resume(session))
         plan = Plan(started.steps, samples=started.samples, dropped=started.dropped)
         return self._watch(home, kept, plan, _folder(kept, run_dir), feeder)
 

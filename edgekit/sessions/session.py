@@ -276,6 +276,9 @@ class Session:
                 self._error = error
         self._state = end.state
         self._complete(self._error)
+        if end.state == "done" and self._error is None:
+            with contextlib.suppress(EdgekitError):  # the board keeps what it does not know to be at home
+                self._feed.fetched()
 
     def _abandon(self, error: EdgekitError) -> None:
         """The run's folder cannot be written any more, or the data not be brought: stop the board and let it be."""

@@ -9,6 +9,7 @@ from edgekit.errors import StorageError
 from edgekit.program import Program
 from edgekit.protocol import Client
 from edgekit.sessions.data import CheckedData
+from edgekit.sessions.room import Room
 from edgekit.sessions.shards import SPOOL, Shards, Spool
 
 log = logging.getLogger("edgekit")
@@ -25,11 +26,18 @@ class Streaming:
 
 
 def choose(
-    client: Client, data: CheckedData, program: Program, entry: str, stream: bool | None, most: int | None
+    client: Client,
+    disk: Room | None,
+    data: CheckedData,
+    program: Program,
+    entry: str,
+    stream: bool | None,
+    most: int | None,
 ) -> Streaming | None:
     """How a data set is streamed; None where it goes to the board as a whole.
 
     Args:
+        disk: the board's, where edgekit may clear up; None: what is free is all there is.
         stream: whether; None: where it does not fit into the board's free space, but some shards do.
         most: bytes of shards on the board at a time.
 
@@ -39,7 +47,7 @@ def choose(
     """
     if stream is False:
         return None
-    room = _room(client, program)
+    room = _room(client, disk, data, program)
     if stream is None and (room is None or _fits(client, data, room)):
         return None
     shards = Shards(data, program, entry)
@@ -57,6 +65,8 @@ def choose(
         "the data set (%s)%s is streamed in shards, at most %s of them on the board at a time; keep this computer connected",
         _size(data.bytes), why, _size(spool.bytes),
     )  # fmt: skip
+    if disk is not None:
+        disk.make(spool.bytes, "the shards")
     return Streaming(shards, spool)
 
 
@@ -67,13 +77,17 @@ def _limit(least: int, room: int | None, most: int | None) -> int:
     return max(least, min(SPOOL, room // 2)) if most is None else min(most, room)
 
 
-def _room(client: Client, program: Program) -> int | None:
+def _room(client: Client, disk: Room | None, data: CheckedData, program: Program) -> int | None:
     """Bytes that a data set may take on the board; None where it is this machine, or the board does not tell."""
     info = client.info()
     if info.disk is None:
         return None
-    checkpoints = 2 * program.header.state_bytes  # one, and the next one that takes its place
-    return info.disk - checkpoints - min(_SPARE, info.disk // 8)
+    beside = 2 * program.header.state_bytes + min(_SPARE, info.disk // 8)  # a checkpoint, and the next one that takes its place
+    if disk is None or (disk.budget is None and data.bytes + beside <= info.disk):
+        return info.disk - beside
+    if data.folder is not None:
+        client.missing(data.folder)  # what is there of it counts as used, and stays
+    return disk.available(info.disk) - beside
 
 
 def _fits(client: Client, data: CheckedData, room: int) -> bool:

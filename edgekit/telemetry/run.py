@@ -82,8 +82,14 @@ class RunFolder:
             raise storage_error(f"cannot write {self.path / STEPS}", error) from error
 
     def close(self) -> None:
-        """No more steps; again and again is fine."""
-        if self._steps >= 0:
+        """No more steps, and those there are on the disk; again and again is fine."""
+        if self._steps < 0:
+            return
+        try:
+            os.fsync(self._steps)
+        except OSError as error:
+            raise storage_error(f"cannot write {self.path / STEPS}", error) from error
+        finally:
             os.close(self._steps)
             self._steps = -1
 

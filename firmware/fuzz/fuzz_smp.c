@@ -99,6 +99,10 @@ static ek_status list_folder(const char *path, ek_visit *visit, void *context, e
     (void)error;
     if (ends_with(path, "/sessions/a"))
         visit(context, "records", RECORDS);
+    if (ends_with(path, "/store"))
+        visit(context, "z.data", 0);
+    if (ends_with(path, ".data"))
+        visit(context, "y", 0);
     if (ends_with(path, "/sessions"))
         for (const char *const *name = (const char *const[]){"b", "a", ".x", "c", NULL}; *name; name++)
             visit(context, *name, 0);
@@ -124,6 +128,26 @@ static ek_status no_appended(ek_appended *file, const char *path, uint64_t keep,
     return refuse(path, error);
 }
 
+static bool unused(const char *path, uint64_t *seconds)
+{
+    *seconds = 1000;
+    return path != NULL;
+}
+
+static void touch(const char *path) { (void)path; }
+
+static bool link_target(const char *path, ek_path *target)
+{
+    strcpy(target->text, "../x");
+    return ends_with(path, "y");
+}
+
+static ek_status no_rename(const char *from, const char *to, ek_error *error)
+{
+    (void)to;
+    return refuse(from, error);
+}
+
 static bool disk_free(const char *path, uint64_t *bytes)
 {
     *bytes = 1u << 30;
@@ -145,6 +169,10 @@ static const ek_platform platform = {
     .list = list_folder,
     .remove = refuse,
     .disk_free = disk_free,
+    .unused = unused,
+    .touch = touch,
+    .link_target = link_target,
+    .rename = no_rename,
 };
 
 /* Records, times and a state to tell of. `running` and `failed` sessions answer differently. */

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TEMPORARY_BYTES = EK_PATH_BYTES + 4 };
@@ -261,4 +262,52 @@ bool ek_disk_free(const char *path, uint64_t *bytes) {
         return false;
     *bytes = (uint64_t)info.f_bavail * info.f_frsize;
     return true;
+}
+
+/* ---- what is in use ---- */
+
+uint64_t ek_seconds_since(const struct stat *info) {
+    time_t now = time(NULL);
+    return (uint64_t)(now > info->st_ctime ? now - info->st_ctime : info->st_ctime - now);
+}
+
+typedef struct {
+    const char *folder;
+    uint64_t seconds;
+} youngest;
+
+static void look_at(void *context, const char *name, uint64_t bytes) {
+    youngest *y = context;
+    char path[EK_PATH_BYTES + 256];
+    struct stat info;
+    (void)bytes;
+    snprintf(path, sizeof path, "%s/%s", y->folder, name);
+    uint64_t seconds = lstat(path, &info) == 0 ? ek_seconds_since(&info) : 0;
+    if (seconds < y->seconds)
+        y->seconds = seconds;
+}
+
+bool ek_path_unused(const char *path, uint64_t *seconds) {
+    struct stat info;
+    ek_error unused;
+    *seconds = 0;
+    if (lstat(path, &info) != 0)
+        return errno != ENOENT; /* what cannot be looked at counts as in use */
+    youngest y = {path, ek_seconds_since(&info)};
+    if (S_ISDIR(info.st_mode) && ek_folder_list(path, look_at, &y, &unused) != EK_OK)
+        y.seconds = 0;
+    *seconds = y.seconds;
+    return true;
+}
+
+void ek_path_touch(const char *path) { (void)utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW); }
+
+bool ek_link_target(const char *path, ek_path *target) {
+    ssize_t n = readlink(path, target->text, sizeof target->text - 1);
+    target->text[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+ek_status ek_path_rename(const char *from, const char *to, ek_error *error) {
+    return rename(from, to) == 0 ? EK_OK : fail_with(error, errno, "rename", from);
 }

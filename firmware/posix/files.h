@@ -2,6 +2,8 @@
 #ifndef EK_FILES_H
 #define EK_FILES_H
 
+#include <sys/stat.h>
+
 #include "../runner/platform.h"
 
 ek_status ek_file_map(const char *path, ek_file *file, ek_error *error);
@@ -25,5 +27,13 @@ ek_status ek_folder_make(const char *path, ek_error *error);
 ek_status ek_folder_list(const char *path, ek_visit *visit, void *context, ek_error *error);
 ek_status ek_path_remove(const char *path, ek_error *error);
 bool ek_disk_free(const char *path, uint64_t *bytes);
+
+/* By the time of the last change of content, name or mode, which no copying tool sets back, and which hosts can set by chmod without
+ * knowing the board's clock. A time in the future counts by its distance too: the clock was set back. */
+bool ek_path_unused(const char *path, uint64_t *seconds);
+uint64_t ek_seconds_since(const struct stat *info);
+void ek_path_touch(const char *path);
+bool ek_link_target(const char *path, ek_path *target);
+ek_status ek_path_rename(const char *from, const char *to, ek_error *error);
 
 #endif

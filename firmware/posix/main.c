@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
         const char *word;
         int (*run)(const ek_options *);
     } words[] = {{"serve", ek_serve}, {"attach", ek_attach}, {"host", ek_host},
-                 {"receive", ek_receive}, {"check", ek_check}, {"version", version}};
+                 {"receive", ek_receive}, {"usage", ek_usage}, {"check", ek_check}, {"version", version}};
     ek_options options;
     int code = ek_options_parse(&options, argc, argv);
     for (size_t i = 0; !code && i < sizeof words / sizeof words[0]; i++)

@@ -13,10 +13,11 @@ static const char usage[] = "usage: edgekit-runner [--threads N] [--isa NAME] [s
                             "       edgekit-runner attach [--home DIR] [--threads N] [--isa NAME] [--idle SECONDS]\n"
                             "       edgekit-runner host [--home DIR] [--threads N] [--isa NAME] [--idle SECONDS]\n"
                             "       edgekit-runner check [--home DIR] [--threads N] [--isa NAME]\n"
+                            "       edgekit-runner usage [--home DIR]\n"
                             "       edgekit-runner receive FILE BYTES\n"
                             "       edgekit-runner version\n";
 
-static const char *const words[] = {"serve", "attach", "host", "check", "receive", "version", NULL};
+static const char *const words[] = {"serve", "attach", "host", "check", "usage", "receive", "version", NULL};
 
 static int mistake(const char *what, const char *word) {
     fprintf(stderr, "edgekit-runner: %s %s\n%s", what, word, usage);

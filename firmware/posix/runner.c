@@ -49,7 +49,7 @@ static void *allocate(size_t bytes) {
     return memory;
 }
 
-static ek_platform platform(void) {
+ek_platform ek_posix_platform(void) {
     return (ek_platform){
         .board = ek_board_describe(),
         .instance = ek_board_instance(),
@@ -72,6 +72,10 @@ static ek_platform platform(void) {
         .list = ek_folder_list,
         .remove = ek_path_remove,
         .disk_free = ek_disk_free,
+        .unused = ek_path_unused,
+        .touch = ek_path_touch,
+        .link_target = ek_link_target,
+        .rename = ek_path_rename,
         .read_sensors = ek_board_read_sensors,
     };
 }
@@ -90,7 +94,7 @@ int ek_runner_open(ek_runner *r, const ek_options *options, const ek_path *home,
         fprintf(stderr, "edgekit-runner: cannot start: %s\n", strerror(errno));
         return EK_EXIT_FAILED;
     }
-    r->platform = platform();
+    r->platform = ek_posix_platform();
     r->platform.board.isa = backend->name;
     r->platform.board.threads = (uint32_t)ek_pool_threads(r->pool);
     if (ek_board_executable(&r->executable))

@@ -14,6 +14,9 @@ typedef struct {
     ek_smp_server server;
 } ek_runner;
 
+/* This system, without a home. */
+ek_platform ek_posix_platform(void);
+
 /* The best backend that this processor can run, or the one with the name; NULL where there is none, which is said on stderr. */
 const ek_backend *ek_backend_choose(const char *isa);
 

@@ -8,6 +8,7 @@ int ek_serve(const ek_options *options);
 int ek_host(const ek_options *options);
 int ek_attach(const ek_options *options);
 int ek_receive(const ek_options *options);
+int ek_usage(const ek_options *options);
 int ek_check(const ek_options *options);
 
 #endif

@@ -8,7 +8,7 @@
 
 const char ek_kept_checkpoint[] = "checkpoint.ekc", ek_kept_spool[] = "spool";
 
-static const char records_name[] = "records", request_name[] = "request", result_name[] = "result";
+static const char records_name[] = "records", request_name[] = "request", result_name[] = "result", fetched_name[] = "fetched";
 
 const char *ek_state_name(ek_session_state state) {
     static const char *const names[] = {"idle", "running", "done", "stopped", "failed", "interrupted", "waiting"};
@@ -259,6 +259,29 @@ bool ek_kept_read_result(const ek_platform *platform, const ek_session_id *id, e
     return true;
 }
 
+/* ---- fetched: an empty file ---- */
+
+ek_status ek_kept_set_fetched(const ek_platform *platform, const ek_session_id *id, ek_error *error) {
+    ek_path path;
+    ek_kept_path(platform, id, fetched_name, &path);
+    return write_whole(platform, path.text, "", 0, "", 0, error);
+}
+
+bool ek_kept_fetched(const ek_platform *platform, const ek_session_id *id) {
+    ek_path path;
+    ek_error unused;
+    size_t got;
+    uint8_t byte;
+    ek_kept_path(platform, id, fetched_name, &path);
+    return platform->read_at(path.text, 0, &byte, sizeof byte, &got, &unused) == EK_OK;
+}
+
+void ek_kept_touch(const ek_platform *platform, const ek_session_id *id) {
+    ek_path path;
+    ek_kept_path(platform, id, fetched_name, &path);
+    platform->touch(path.text);
+}
+
 /* ---- the folder ---- */
 
 static void abandon(ek_kept *kept) {
@@ -344,12 +367,12 @@ void ek_kept_measure(const ek_platform *platform, const ek_session_id *id, uint6
     *records = m.records;
 }
 
-/* The request goes last: until then the session is there, and can be removed again. */
+/* The request goes first: with it the session is gone as a whole. What a cut leaves of the folder is found by its lack of one. */
 ek_status ek_kept_remove(const ek_platform *platform, const ek_session_id *id, ek_error *error) {
-    static const char *const first[] = {ek_kept_spool, result_name, ek_kept_checkpoint, records_name, request_name, ""};
-    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
+    static const char *const files[] = {request_name, ek_kept_spool, result_name, fetched_name, ek_kept_checkpoint, records_name, ""};
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         ek_path path;
-        ek_kept_path(platform, id, first[i], &path);
+        ek_kept_path(platform, id, files[i], &path);
         if (platform->remove(path.text, error) != EK_OK)
             return error->status;
     }

@@ -92,6 +92,13 @@ ek_status ek_kept_read(const ek_platform *platform, const ek_session_id *id, uin
 /* How many records of the file's beginning are whole and of the steps before + 1, before + 2 … */
 ek_status ek_kept_count(const ek_platform *platform, const ek_session_id *id, uint64_t before, uint64_t *count, ek_error *error);
 
+/* A host has all of a session that is done: records, program, parameters. */
+ek_status ek_kept_set_fetched(const ek_platform *platform, const ek_session_id *id, ek_error *error);
+bool ek_kept_fetched(const ek_platform *platform, const ek_session_id *id);
+
+/* Somebody reads a session that was fetched already: it counts as used. */
+void ek_kept_touch(const ek_platform *platform, const ek_session_id *id);
+
 /* Remove the folder, or it is not there. */
 ek_status ek_kept_remove(const ek_platform *platform, const ek_session_id *id, ek_error *error);
 

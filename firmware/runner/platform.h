@@ -81,6 +81,10 @@ typedef struct {
     ek_status (*list)(const char *path, ek_visit *visit, void *context, ek_error *error);
     ek_status (*remove)(const char *path, ek_error *error); /* a file, or a folder with the files in it; or it is not there */
     bool (*disk_free)(const char *path, uint64_t *bytes);
+    bool (*unused)(const char *path, uint64_t *seconds); /* since it, or what lies in it, was made, changed or touched; false: gone */
+    void (*touch)(const char *path);                     /* it is in use; harmless where it is not there */
+    bool (*link_target)(const char *path, ek_path *target); /* false: no symbolic link */
+    ek_status (*rename)(const char *from, const char *to, ek_error *error);
 
     void (*read_sensors)(const ek_path *paths, ek_readings *readings); /* paths[EK_SENSORS]; "" for none */
 } ek_platform;

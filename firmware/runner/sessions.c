@@ -5,7 +5,7 @@
 #include "fields.h"
 #include "start.h"
 
-static ek_status need_home(const ek_training *t, ek_error *error) {
+ek_status ek_sessions_need_home(const ek_training *t, ek_error *error) {
     return t->platform->home ? EK_OK : ek_fail(error, EK_BAD_REQUEST, "this runner keeps no sessions: it was started without a home");
 }
 
@@ -35,7 +35,7 @@ static ek_status answer_again(const ek_kept_request *kept, const ek_cbor *reques
 
 ek_status ek_sessions_start(ek_training *t, const ek_cbor *request, ek_session_request *r, ek_started *started, ek_error *error) {
     ek_kept_request kept;
-    if (need_home(t, error) != EK_OK)
+    if (ek_sessions_need_home(t, error) != EK_OK)
         return error->status;
     if (ek_kept_open(t->platform, &r->kept.id, &kept, error) == EK_OK) {
         ek_status status = answer_again(&kept, request, &r->kept.id, started, error);
@@ -92,7 +92,7 @@ ek_status ek_sessions_resume(void *context, const ek_cbor *request, ek_cbor_writ
     ek_session_id id;
     ek_kept_request kept;
     ek_started started = t->session.kept.started;
-    if (ek_read_session(request, true, &id, error) != EK_OK || need_home(t, error) != EK_OK ||
+    if (ek_read_session(request, true, &id, error) != EK_OK || ek_sessions_need_home(t, error) != EK_OK ||
         ek_kept_open(t->platform, &id, &kept, error) != EK_OK)
         return error->status;
     bool again = ek_training_runs(t) && is_live(t, &id);
@@ -120,6 +120,7 @@ static ek_status find_records(const ek_training *t, const ek_session_id *id, uin
     if (ek_kept_open(t->platform, id, &kept, error) != EK_OK)
         return error->status;
     t->platform->unmap(&kept.file); /* its numbers stay */
+    ek_kept_touch(t->platform, id);
     ek_kept_measure(t->platform, id, &bytes, count);
     *state = look(t, id, &kept, *count).state;
     return EK_OK;
@@ -132,7 +133,7 @@ ek_status ek_sessions_records(const ek_training *t, const ek_session_id *id, uin
     ek_session_state state;
     uint64_t count;
     size_t got;
-    if (need_home(t, error) != EK_OK || find_records(t, id, &count, &state, error) != EK_OK)
+    if (ek_sessions_need_home(t, error) != EK_OK || find_records(t, id, &count, &state, error) != EK_OK)
         return error->status;
     uint64_t first = smaller(since, count), room = ((uint64_t)(to->end - to->at) - REST) / EK_RECORD_CBOR;
     size_t most = (size_t)smaller(smaller(max, count - first), smaller(room, MOST));
@@ -167,7 +168,7 @@ static ek_status write_session(const ek_training *t, const ek_session_id *id, ek
     bool has_checkpoint = ek_checkpoint_step(t->platform, checkpoint.text, &saved);
     ek_kept_result result = look(t, id, &kept, records);
     bool failed = result.state == EK_FAILED;
-    ek_cbor_write_map(to, 12);
+    ek_cbor_write_map(to, 13);
     ek_put_text(to, "id", id->text);
     ek_put_text(to, "state", ek_state_name(result.state));
     ek_put_uint(to, "step", result.step);
@@ -184,6 +185,8 @@ static ek_status write_session(const ek_training *t, const ek_session_id *id, ek
         ek_cbor_write_null(to);
     ek_put_uint(to, "bytes", bytes);
     ek_put_uint_or_null(to, "checkpoint", has_checkpoint, saved);
+    ek_cbor_write_text(to, "fetched");
+    ek_cbor_write_bool(to, ek_kept_fetched(t->platform, id));
     return EK_OK;
 }
 
@@ -215,7 +218,7 @@ ek_status ek_sessions_list(void *context, const ek_cbor *request, ek_cbor_writer
     ek_kept_name *names;
     size_t total;
     uint64_t skip = 0;
-    if (ek_read_uint(request, "skip", false, UINT64_MAX, &skip, error) != EK_OK || need_home(t, error) != EK_OK ||
+    if (ek_read_uint(request, "skip", false, UINT64_MAX, &skip, error) != EK_OK || ek_sessions_need_home(t, error) != EK_OK ||
         ek_kept_list(t->platform, &names, &total, error) != EK_OK)
         return error->status;
     size_t first = (size_t)smaller(skip, total);
@@ -229,17 +232,39 @@ ek_status ek_sessions_list(void *context, const ek_cbor *request, ek_cbor_writer
     return EK_OK;
 }
 
+ek_status ek_sessions_forget(ek_training *t, const ek_session_id *id, ek_error *error) {
+    if (is_live(t, id) && ek_training_busy(t, error) != EK_OK)
+        return error->status;
+    if (ek_kept_remove(t->platform, id, error) != EK_OK)
+        return error->status;
+    if (is_live(t, id))
+        t->session.kept.id.text[0] = 0; /* nothing of it is to be found any more */
+    return EK_OK;
+}
+
 ek_status ek_sessions_remove(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     ek_training *t = context;
     ek_session_id id;
-    if (ek_read_session(request, true, &id, error) != EK_OK || need_home(t, error) != EK_OK)
+    if (ek_read_session(request, true, &id, error) != EK_OK || ek_sessions_need_home(t, error) != EK_OK ||
+        ek_sessions_forget(t, &id, error) != EK_OK)
         return error->status;
-    if (is_live(t, &id) && ek_training_busy(t, error) != EK_OK)
+    ek_cbor_write_map(to, 0);
+    return EK_OK;
+}
+
+ek_status ek_sessions_fetched(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
+    ek_training *t = context;
+    ek_session_id id;
+    ek_kept_request kept;
+    if (ek_read_session(request, true, &id, error) != EK_OK || ek_sessions_need_home(t, error) != EK_OK ||
+        ek_kept_open(t->platform, &id, &kept, error) != EK_OK)
         return error->status;
-    if (ek_kept_remove(t->platform, &id, error) != EK_OK)
+    ek_session_state state = look(t, &id, &kept, 0).state;
+    t->platform->unmap(&kept.file);
+    if (state != EK_DONE)
+        return ek_fail(error, EK_NO_SESSION, "session %s is not done: there is more to come", id.text);
+    if (ek_kept_set_fetched(t->platform, &id, error) != EK_OK)
         return error->status;
-    if (is_live(t, &id))
-        t->session.kept.id.text[0] = 0; /* nothing of it is to be found any more */
     ek_cbor_write_map(to, 0);
     return EK_OK;
 }

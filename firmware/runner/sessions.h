@@ -12,6 +12,12 @@ ek_status ek_sessions_start(ek_training *training, const ek_cbor *request, ek_se
 ek_status ek_sessions_records(const ek_training *training, const ek_session_id *id, uint64_t since, uint64_t max,
                               ek_cbor_writer *to, ek_error *error);
 
-ek_smp_handler ek_sessions_list, ek_sessions_resume, ek_sessions_remove;
+/* BAD_REQUEST where the runner keeps nothing. */
+ek_status ek_sessions_need_home(const ek_training *training, ek_error *error);
+
+/* Remove a session that does not run. */
+ek_status ek_sessions_forget(ek_training *training, const ek_session_id *id, ek_error *error);
+
+ek_smp_handler ek_sessions_list, ek_sessions_resume, ek_sessions_remove, ek_sessions_fetched;
 
 #endif

@@ -3,13 +3,14 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "discard.h"
 #include "fields.h"
 #include "limits.h"
 #include "sessions.h"
 #include "shards.h"
 #include "start.h"
 
-enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS };
+enum { INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS, FETCHED, DISCARD };
 enum { LIMITS = 20 };
 
 void ek_training_init(ek_training *t) {
@@ -348,6 +349,8 @@ const ek_smp_command ek_training_commands[] = {
     {RESUME, EK_SMP_WRITE, ek_sessions_resume},
     {REMOVE, EK_SMP_WRITE, ek_sessions_remove},
     {SHARDS, EK_SMP_WRITE, ek_shards},
+    {FETCHED, EK_SMP_WRITE, ek_sessions_fetched},
+    {DISCARD, EK_SMP_WRITE, ek_discard},
     {LIMITS, EK_SMP_READ, ek_limits_measure},
     {0, 0, NULL},
 };

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.devices import find
 from tests.support.command import Run, document
 
 
@@ -19,8 +20,13 @@ def test_a_name_is_given_changed_and_taken_back(edgekit: Run, tmp_path: Path) ->
     key.touch()
     code, out, _ = edgekit("devices", "add", "desk", "ssh://pi@192.0.2.1", "--identity", str(key), "--json")
     assert (code, document(out)["replaced"]) == (0, False)
-    code, out, _ = edgekit("devices", "add", "desk", "ssh://pi@192.0.2.2", "--board", "raspberry-pi-5", "--json")
+    code, out, _ = edgekit(
+        "devices", "add", "desk", "ssh://pi@192.0.2.2", "--board", "raspberry-pi-5", "--budget", "8 GiB", "--json"
+    )
     assert (code, document(out)["replaced"]) == (0, True)
+    known = find("desk")
+    assert known is not None
+    assert known.budget_bytes == 8 << 30
     code, out, _ = edgekit("devices", "--timeout", "0.1", "--json")
     (desk,) = [found for found in document(out)["found"] if found["source"] == "named"]
     assert (code, desk["address"], desk["facts"]["board"]) == (0, "ssh://pi@192.0.2.2", "raspberry-pi-5")
@@ -41,6 +47,7 @@ def test_a_name_is_given_changed_and_taken_back(edgekit: Run, tmp_path: Path) ->
         ("two words", "ssh://desk"),
         ("desk", "ssh://desk", "--board", "no-such-board"),
         ("desk", "ssh://desk", "--identity", "no-such-key"),
+        ("desk", "ssh://desk", "--budget", "much"),
     ],
 )
 def test_what_cannot_work_is_refused(edgekit: Run, arguments: tuple[str, ...]) -> None:

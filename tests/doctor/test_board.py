@@ -15,6 +15,7 @@ from edgekit.sessions import connect
 from tests.runner.programs import Classifier, sample_data
 from tests.support.boards import Start, flash, know
 from tests.support.command import Run, document
+from tests.support.disks import names
 from tests.support.sshd import Sshd, free_port, make_key
 
 
@@ -143,6 +144,9 @@ def test_all_is_well_after_a_flash_and_a_session_that_runs_is_named(
         assert [c for c in document(out)["checks"] if c["outcome"] != "ok"] == []
         assert code == 0
         assert list((board.home / "sessions").iterdir()) == []
+        sent = names(board.home / "store")
+        assert outcomes(look(address))["training step"] == "ok"
+        assert names(board.home / "store") == sent, "what is sent is the same each time"
         inputs, targets = sample_data(22)
         with connect(address) as device:
             session = device.train(Classifier().program(), {"inputs": inputs, "targets": targets}, epochs=1_000_000)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from edgekit.errors import BusyError, DataError, DeviceError, DivergedError, InputError, IntegrityError, NoSession, StorageError
+from edgekit.errors import (
+    BoardFull,
+    BusyError,
+    DataError,
+    DeviceError,
+    DivergedError,
+    InputError,
+    IntegrityError,
+    NoSession,
+    StorageError,
+)
 from edgekit.protocol.faults import device_error, response_error
 from edgekit.protocol.status import Status
 
@@ -13,7 +23,8 @@ KINDS = {
     IntegrityError: (Status.BAD_PROGRAM, Status.BAD_DIGEST, Status.BAD_VERSION, Status.BAD_CHECKPOINT),
     InputError: (Status.WRONG_BOARD,),
     DivergedError: (Status.DIVERGED,),
-    StorageError: (Status.NO_SPACE, Status.NOT_FOUND, Status.PERMISSION, Status.IO),
+    BoardFull: (Status.NO_SPACE,),
+    StorageError: (Status.NOT_FOUND, Status.PERMISSION, Status.IO),
     BusyError: (Status.BUSY,),
     NoSession: (Status.NO_SESSION,),
     DeviceError: (Status.NO_PROGRAM, Status.NO_MEMORY, Status.UNSUPPORTED_OP, Status.BAD_REQUEST),

@@ -37,6 +37,8 @@ MESSAGES: dict[tuple[int, int], tuple[type[Request], type[m.Reply]]] = {
     (64, 11): (m.ResumeRequest, m.Started),
     (64, 12): (m.RemoveRequest, m.Empty),
     (64, 13): (m.ShardsRequest, m.Window),
+    (64, 14): (m.FetchedRequest, m.Empty),
+    (64, 15): (m.DiscardRequest, m.Discarded),
 }
 
 

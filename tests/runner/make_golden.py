@@ -23,6 +23,7 @@ from smp.os_management import EchoWriteRequest, MCUMgrParametersReadRequest, Res
 GOLDEN = Path(__file__).parent / "golden" / "messages.json"
 TRAINING = 64
 INFO, LOAD, START, STATUS, RECORDS, STOP, SAVE, METRICS, PROFILE, SENSORS, SESSIONS, RESUME, REMOVE, SHARDS = range(14)
+FETCHED, DISCARD = 14, 15
 LIMITS = 20
 MESSAGE_BYTES = 2048  # the buffer that replay.c gives the server
 
@@ -148,6 +149,8 @@ def idle() -> Iterator[Vector]:
     yield exchange("sessions, no home", scene, "BAD_REQUEST", OP.READ, SESSIONS, {"skip": 0}, homeless)
     yield exchange("resume, no home", scene, "BAD_REQUEST", OP.WRITE, RESUME, {"session": "a"}, homeless)
     yield exchange("remove, no home", scene, "BAD_REQUEST", OP.WRITE, REMOVE, {"session": "a"}, homeless)
+    yield exchange("fetched, no home", scene, "BAD_REQUEST", OP.WRITE, FETCHED, {"session": "a"}, homeless)
+    yield exchange("discard, no home", scene, "BAD_REQUEST", OP.WRITE, DISCARD, {"path": "store/a"}, homeless)
     yield exchange("stop a session, idle", scene, "nothing to stop", OP.WRITE, STOP, {"session": "a"}, {})
     why = "cannot open /nowhere.ekp: No such file or directory"
     yield exchange("load, no file", scene, "NOT_FOUND", OP.WRITE, LOAD, {"path": "/nowhere.ekp"}, failure(41, why))
@@ -208,6 +211,8 @@ def bad_requests() -> Iterator[Vector]:
     yield bad("kept, a folder of its own", START, kept | {"stream": stream}, rule)
     yield bad("resume nothing", RESUME, {}, missing("session", "text"))
     yield bad("remove nothing", REMOVE, {}, missing("session", "text"))
+    yield bad("fetched nothing", FETCHED, {}, missing("session", "text"))
+    yield bad("discard nothing", DISCARD, {}, missing("path", "text"))
     yield bad("records without since", RECORDS, {"max": 1}, missing("since", "unsigned integer"), OP.READ)
     yield bad("profile without since", PROFILE, {}, missing("since", "unsigned integer"), OP.READ)
     yield bad("sensors, path a number", SENSORS, {"power": 7}, missing("power", "text"))
@@ -325,6 +330,8 @@ def write_session(folder: Path, number: int, records: int, result: dict[str, Any
     (folder / "records").write_bytes(b"".join(map(packed, range(records))) + tail)
     if result is not None:
         (folder / "result").write_bytes(encode(result))
+    if folder.name == "zebra":
+        (folder / "fetched").touch()
 
 
 def write_home(home: Path) -> None:
@@ -338,6 +345,11 @@ def write_home(home: Path) -> None:
     damaged = home / "sessions" / "damaged" / "request"
     damaged.parent.mkdir()
     damaged.write_bytes(b"EKSESS1\n" + bytes(80))
+    store = home / "store"
+    (store / "d.data").mkdir(parents=True)
+    (store / "d.data" / "inputs.npy").symlink_to("../x")
+    for name in ("p", "x", "y"):
+        (store / name).touch()
 
 
 def at_home() -> Iterator[Vector]:
@@ -348,7 +360,7 @@ def at_home() -> Iterator[Vector]:
     def row(name: str, state: str, step: int, records: int, rc: int, why: str, extra: int) -> dict[str, Any]:
         size = 64 + len(encode(KEPT | {"session": name})) + records * 128 + extra
         numbers = {"id": name, "state": state, "step": step, "steps": 30, "records": records, "rc": rc, "why": why}
-        return numbers | base | {"bytes": size, "checkpoint": None}
+        return numbers | base | {"bytes": size, "checkpoint": None, "fetched": name == "zebra"}
 
     done = len(encode({"state": "done", "step": 30, "steps": 30, "rc": 0, "why": ""}))
     failed = len(encode({"state": "failed", "step": 4, "steps": 30, "rc": 40, "why": "the disk is full"}))
@@ -388,6 +400,27 @@ def at_home() -> Iterator[Vector]:
     yield exchange("remove once more", scene, "it is not there", OP.WRITE, REMOVE, {"session": "damaged"}, {})
     listed = {"sessions": rows, "next": 3, "total": 3}
     yield exchange("sessions, without the removed", scene, "", OP.READ, SESSIONS, {}, listed)
+    yield exchange("fetched", scene, "it may go", OP.WRITE, FETCHED, {"session": "zebra"}, {})
+    more = failure(5, "session ape is not done: there is more to come")
+    yield exchange("fetched, not done", scene, "NO_SESSION", OP.WRITE, FETCHED, {"session": "ape"}, more)
+    yield exchange("fetched no session", scene, "NO_SESSION", OP.WRITE, FETCHED, {"session": "fox"}, unknown)
+
+    def discard(name: str, path: str, removed: bool, **keys: int) -> Vector:
+        return exchange(name, scene, "", OP.WRITE, DISCARD, {"path": path} | keys, {"removed": removed})
+
+    yield discard("discard what a session needs", "store/p", False)
+    yield discard("discard a data set that a session needs", "store/d.data", False)
+    yield discard("discard what a data set has", "store/x", False)
+    yield discard("discard what was just used", "store/y", False, unused=60)
+    yield discard("discard what nothing needs", "store/y", True)
+    yield discard("discard what is not there", "store/y", True)
+    yield discard("discard a session to be resumed", "sessions/ape", False)
+    yield discard("discard a session that is at home", "sessions/zebra", True)
+    for path in ("store/", "store/..", "work/a/b", "run/lock", "/store/x"):
+        why = f'"path" is {path}, not store/, work/, sessions/ or releases/ and one name'
+        yield exchange(f"discard {path}", scene, "BAD_REQUEST", OP.WRITE, DISCARD, {"path": path}, failure(2, why))
+    listed = {"sessions": rows[1:], "next": 2, "total": 2}
+    yield exchange("sessions, without the discarded", scene, "", OP.READ, SESSIONS, {}, listed)
 
 
 def vectors() -> list[Vector]:

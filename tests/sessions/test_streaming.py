@@ -90,7 +90,13 @@ def test_the_same_bits(board: Board, shuffle: bool, accumulate: int, spool: int)
         session.result()
         check(session, *expected(shuffle=shuffle, accumulate=accumulate))
         assert session.id is not None
-        assert sorted(p.name for p in board.folder(session.id).iterdir()) == ["checkpoint.ekc", "records", "request", "result"]
+        assert sorted(p.name for p in board.folder(session.id).iterdir()) == [
+            "checkpoint.ekc",
+            "fetched",
+            "records",
+            "request",
+            "result",
+        ]
         assert read_run(session.folder).facts["options"]["stream"]["bytes"] <= spool
 
 

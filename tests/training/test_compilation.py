@@ -34,7 +34,9 @@ def test_program_and_metadata() -> None:
     sgd = edgekit.SGD(lr=0.1, momentum=0.9)
     program = edgekit.compile(model, example, update="last:6", optimizer=sgd, name="mine", progress=stages.append)
     assert stages == ["capture", "scheme", "fold", "differentiate", "compile"]
-    assert set(program.metadata["seconds"]) == set(stages)
+    assert set(program.seconds) == set(stages)
+    again = edgekit.compile(model, example, update="last:6", optimizer=sgd, name="mine")
+    assert again.data == program.data, "a board stores it once"
     assert (program.metadata["model"], program.metadata["board"], program.metadata["loss"]) == ("mine", "local", "cross_entropy")
     assert program.metadata["update"]["spec"] == "last:6"
     assert "stay frozen" in program.summary()

@@ -43,10 +43,11 @@ def command(context: click.Context, timeout: float) -> None:
 @click.argument("address")
 @click.option("--identity", metavar="FILE", help="The private key to log in with.")
 @click.option("--board", metavar="ID", help="The board's profile; `edgekit boards` lists them.")
+@click.option("--budget", metavar="SIZE", help="The most that edgekit may take of its disk, as 8GiB; a share by default.")
 @json_option
-def add_command(name: str, address: str, identity: str | None, board: str | None) -> None:
+def add_command(name: str, address: str, identity: str | None, board: str | None, budget: str | None) -> None:
     """Give the device at ADDRESS a NAME, or change what the name means: ssh://[user@]host[:port], serial://VID:PID/NUMBER."""
-    device = _device(name, address, identity, board)
+    device = _device(name, address, identity, board, budget)
     replaced = name in devices.load_devices()
     devices.add(device)
     words = f"{name} is now {address}" if replaced else f"{name} is {address}"
@@ -68,7 +69,7 @@ def remove_command(name: str) -> None:
     report({"removed": name}, lambda console: console.print(f"{name} is forgotten"))
 
 
-def _device(name: str, address: str, identity: str | None, board: str | None) -> devices.KnownDevice:
+def _device(name: str, address: str, identity: str | None, board: str | None, budget: str | None) -> devices.KnownDevice:
     """A device whose facts are checked as far as they can be from here."""
     if name == "local":
         raise InputError("'local' is this machine's name already", "choose another")
@@ -82,8 +83,10 @@ def _device(name: str, address: str, identity: str | None, board: str | None) ->
         raise InputError(f"there is no key {identity}", "`ssh-keygen -t ed25519 -f FILE` makes one")
     if identity is not None and not identity.startswith("~"):
         identity = str(Path(identity).absolute())
+    if budget is not None:
+        devices.parse_size(budget)
     try:
-        return devices.KnownDevice(name=name, address=address, identity=identity, board=board)
+        return devices.KnownDevice(name=name, address=address, identity=identity, board=board, budget=budget)
     except ValidationError as error:
         raise InputError(f"{name!r} is no name for a device", "letters, digits, - and _") from error
 

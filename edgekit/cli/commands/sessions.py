@@ -25,11 +25,11 @@ def command(device: str, remove: tuple[str, ...]) -> None:
         if not kept:
             console.print(f"{device} keeps no sessions")
             return
-        table = Table("Id", "State", "Steps", "Checkpoint", "Size", "Why")
+        table = Table("Id", "State", "Steps", "Checkpoint", "Size", "Fetched", "Why")
         for k in kept:
             state = "waiting for data" if k.state == "waiting" else k.state
             checkpoint = "none" if k.checkpoint is None else f"step {k.checkpoint}"
-            table.add_row(k.id, state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), k.why)
+            table.add_row(k.id, state, f"{k.step}/{k.steps}", checkpoint, size(k.bytes), "yes" if k.fetched else "no", k.why)
         console.print(table)
 
     report([k.model_dump() | {"stream": k.stream and k.stream.hex()} for k in kept], draw)

@@ -12,6 +12,7 @@ from edgekit.cli.device import open_device
 from edgekit.cli.options import ANY_PATH, detach_option, device_options, run_dir_option, stream_options
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import detach, watch
+from edgekit.devices import parse_size
 from edgekit.errors import InputError, StorageError
 
 
@@ -28,6 +29,7 @@ from edgekit.errors import InputError, StorageError
 @click.option("--checkpoint-every", metavar="STEPS", type=click.IntRange(min=1), help="Save a checkpoint that often.")
 @click.option("--resume", metavar="PATH", type=ANY_PATH, help="Go on from a checkpoint, or from a run's folder.")
 @stream_options
+@click.option("--budget", metavar="SIZE", help="The most that edgekit may take of the board's disk, as 8GiB.")
 @run_dir_option
 @detach_option
 @json_option
@@ -39,6 +41,7 @@ def command(
     threads: int | None,
     isa: str | None,
     board: str | None,
+    budget: str | None,
     leave: bool,
     stream: bool | None,
     **options: Any,
@@ -57,7 +60,8 @@ def command(
     if leave and stream:
         raise InputError("a streamed session needs this computer: it brings the data", "leave out --detach, or --stream")
     loaded = edgekit.load(program)
-    with open_device(device, threads=threads, isa=isa, board=board) as connected:
+    limit = None if budget is None else parse_size(budget)
+    with open_device(device, threads=threads, isa=isa, board=board, budget=limit) as connected:
         try:
             session = connected.train(loaded, dataset, stream=False if leave else stream, **options)
         except StorageError as error:

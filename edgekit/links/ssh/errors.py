@@ -5,7 +5,7 @@ No message holds a password, a passphrase or a key; a host key appears only as i
 
 from __future__ import annotations
 
-from edgekit.errors import LinkError, LinkLost, StorageError
+from edgekit.errors import BoardFull, LinkError, LinkLost, StorageError
 
 
 class NameNotResolved(LinkLost):
@@ -74,7 +74,7 @@ class RemoteMissing(RemoteFileError):
     """There is no such file on the board."""
 
 
-class RemoteDiskFull(RemoteFileError):
+class RemoteDiskFull(RemoteFileError, BoardFull):
     """The board's disk, or the user's quota, is full."""
 
 

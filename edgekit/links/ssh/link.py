@@ -52,7 +52,6 @@ class SshLink:
         self._keep = keep
         self._stream: Stream | None = None
         self._heard = False
-        self._folders: set[str] = set()
         self._bringing: Bringing | None = None
         self._closed = False
 
@@ -77,9 +76,7 @@ class SshLink:
         deadline = Deadline.after(_SECONDS)
         local = local.absolute()
         folder = f"{self.connection.home(deadline)}/work/{local.parent.name}"
-        if folder not in self._folders:  # the runner makes files, not folders
-            self.connection.sftp(deadline).make_folders(folder, deadline)
-            self._folders.add(folder)
+        self.connection.sftp(deadline).make_folders(folder, deadline)  # the runner makes files, not folders
         return f"{folder}/{local.name}"
 
     def put_file(self, local: Path, deadline: Deadline) -> str:
@@ -87,6 +84,7 @@ class SshLink:
         return store.put(self.connection, local, deadline, self.progress)
 
     def missing(self, local: Path, deadline: Deadline) -> int:
+        """Bytes that ``put_file`` would send, as far as the board has not got them yet; those that it has count as used."""
         self._check_open()
         return store.missing(self.connection, local, deadline)
 
@@ -95,6 +93,16 @@ class SshLink:
         if self._bringing is None:  # a channel of its own: answers to writes come while the other one is used
             self._bringing = Bringing(self.connection.open_sftp(deadline))
         return self._bringing.bring(data, remote, deadline)
+
+    def usage(self) -> str:
+        """What takes how much of the board's home, in the words of ``edgekit-runner usage``."""
+        self._check_open()
+        deadline = Deadline.after(_SECONDS)
+        done = runner.run(self.connection, runner.current(self.connection.home(deadline)), ["usage"], deadline)
+        if done.code != 0:
+            hint = f"if the runner is of an older version: `edgekit flash {self.name}`"
+            raise LinkError(f"{self.name}: the runner does not tell what it keeps: {done.words}", hint)
+        return done.out
 
     def get_file(self, remote: str, local: Path, deadline: Deadline) -> None:
         """Fetch a file, whole or not at all; an unfinished one lies beside it, and the next try goes on there."""

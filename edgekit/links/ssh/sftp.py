@@ -304,7 +304,10 @@ class Sftp:
         return kind, body
 
 
-_ROOM = "free some space on the board, or set EDGEKIT_HOME there to a folder of another disk"
+_ROOM = (
+    "`edgekit clean DEVICE` frees what is not needed; or free some space on the board, "
+    "or set EDGEKIT_HOME there to a folder of another disk"
+)
 _UNSOUND = "does its disk fail, or did the file system turn read-only after a fault? The board's kernel log (`dmesg`) tells"
 _ELSEWHERE = "or set EDGEKIT_HOME on the board to a folder that it may write to"
 

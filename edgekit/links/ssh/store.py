@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from edgekit.links.deadline import Deadline
 from edgekit.links.progress import Moved, Progress
 from edgekit.links.ssh import receive, runner
 from edgekit.links.ssh.connection import Connection
-from edgekit.links.ssh.errors import RemoteFileError
+from edgekit.links.ssh.errors import RemoteFileError, RemoteMissing
 
 _TRIES = 3  #: a piece from before a power cut may hold anything, and another host may finish the same file meanwhile
 
@@ -32,11 +32,18 @@ def put(connection: Connection, local: Path, deadline: Deadline, progress: Progr
     files = _arrays_in(local) if local.is_dir() else [local]
     with _hashing(files) as hashed:
         folder = _folder(connection, deadline)
+        unfinished = _Unfinished(connection, f"{folder}/{_key(files)}.data.part", deadline) if local.is_dir() else None
         digests: dict[str, str] = {}
         for path, digest in zip(files, hashed, strict=True):
             digests[path.name] = digest.result()
-            _put_file(connection, path, digest.result(), folder, deadline, progress)
-    return _make_data_folder(connection, folder, digests, deadline) if local.is_dir() else f"{folder}/{digests[local.name]}"
+            size = path.stat().st_size
+            if _is_there(connection, f"{folder}/{digest.result()}", size, deadline):
+                progress(Moved(path.name, size, size))
+                continue
+            if unfinished:
+                unfinished.link(digests)
+            _place(connection, path, digest.result(), f"{folder}/{digest.result()}", deadline, progress)
+    return unfinished.finish(folder, digests) if unfinished else f"{folder}/{digests[local.name]}"
 
 
 @contextlib.contextmanager
@@ -67,47 +74,91 @@ def _sha256(path: Path, *_: int) -> str:
 
 
 def missing(connection: Connection, local: Path, deadline: Deadline) -> int:
-    """Bytes of a file, or of a folder of ``.npy`` files, that are not in the store. Raises: as ``put`` does."""
+    """Bytes that ``put`` would send. What is there counts as used from now on: it is not removed for want of room.
+
+    Raises: as ``put`` does.
+    """
     folder = _folder(connection, deadline)
-    sizes = {path: path.stat().st_size for path in (_arrays_in(local) if local.is_dir() else [local])}
     sftp = connection.sftp(deadline)
-    there = {path: sftp.stat(f"{folder}/{sha256_of(path)}", deadline) for path in sizes}
-    return sum(size for path, size in sizes.items() if (facts := there[path]) is None or facts.size != size)
+    needed = 0
+    for path in _arrays_in(local) if local.is_dir() else [local]:
+        at, size = f"{folder}/{sha256_of(path)}", path.stat().st_size
+        if not _is_there(connection, at, size, deadline):
+            part = sftp.stat(f"{at}.part", deadline)
+            needed += size - min(size, part.size if part else 0)
+    return needed
 
 
 def _arrays_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix == ".npy" and path.is_file())
 
 
-def _make_data_folder(connection: Connection, store: str, digests: dict[str, str], deadline: Deadline) -> str:
-    """Links under the names of a data set's files to what is in the store; its path."""
-    lines = "".join(sorted(f"{name} {digest}\n" for name, digest in digests.items()))
-    folder = f"{store}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
-    sftp = connection.sftp(deadline)
-    if sftp.stat(folder, deadline) is not None:
+class _Unfinished:
+    """A data set whose files are under way: links under their names to what is in the store, or will be.
+
+    The links come before the files: what something links to is not removed for want of room, by whichever host.
+    """
+
+    def __init__(self, connection: Connection, folder: str, deadline: Deadline) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._deadline = deadline
+        self._linked: set[str] = set()
+
+    def link(self, digests: Mapping[str, str]) -> None:
+        """Link the names to the files of these digests. The folder counts as used."""
+        sftp = self._connection.sftp(self._deadline)
+        sftp.mkdir(self._folder, 0o700, self._deadline)
+        for name, digest in digests.items():
+            if name in self._linked:
+                continue
+            sftp.remove(f"{self._folder}/{name}", self._deadline)  # of an earlier try
+            sftp.symlink(f"{self._folder}/{name}", f"../{digest}", self._deadline)
+            self._linked.add(name)
+
+    def finish(self, store: str, digests: Mapping[str, str]) -> str:
+        """Give it the name that follows from its content; its path."""
+        lines = "".join(sorted(f"{name} {digest}\n" for name, digest in digests.items()))
+        folder = f"{store}/{hashlib.sha256(lines.encode()).hexdigest()}.data"
+        sftp = self._connection.sftp(self._deadline)
+        if not _touch(self._connection, folder, 0o700, self._deadline):
+            self.link(digests)
+            try:
+                sftp.rename(self._folder, folder, self._deadline)
+            except RemoteFileError:  # another host was quicker
+                if sftp.stat(folder, self._deadline) is None:
+                    raise
+            else:
+                return folder
+        if self._linked:
+            for name in self._linked:
+                sftp.remove(f"{self._folder}/{name}", self._deadline)
+            sftp.rmdir(self._folder, self._deadline)
         return folder
-    making = f"{folder}.{secrets.token_hex(4)}"
-    sftp.mkdir(making, 0o700, deadline)
-    for name, digest in digests.items():
-        sftp.symlink(f"{making}/{name}", f"../{digest}", deadline)
+
+
+def _key(files: list[Path]) -> str:
+    """The same for the same files of this computer, before anything of them is read."""
+    with storage_errors("cannot read a data set"):
+        facts = [(path.absolute(), path.stat()) for path in files]
+    lines = "".join(f"{path} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}\n" for path, stat in facts)
+    return hashlib.sha256(f"{socket.gethostname()}\n{lines}".encode()).hexdigest()[:16]
+
+
+def _touch(connection: Connection, path: str, mode: int, deadline: Deadline) -> bool:
+    """Count as used from now on, by the board's own clock; false where it is not there."""
     try:
-        sftp.rename(making, folder, deadline)
+        connection.sftp(deadline).chmod(path, mode, deadline)
+    except RemoteMissing:
+        return False
     except RemoteFileError:
-        if sftp.stat(folder, deadline) is None:
-            raise
-        for name in digests:  # another host was quicker
-            sftp.remove(f"{making}/{name}", deadline)
-        sftp.rmdir(making, deadline)
-    return folder
+        return True  # from a disk that cannot be written nothing is removed either
+    return True
 
 
-def _put_file(connection: Connection, local: Path, digest: str, folder: str, deadline: Deadline, progress: Progress) -> None:
-    size = local.stat().st_size
-    path = f"{folder}/{digest}"
-    if _arrived(connection, path, size, deadline):
-        progress(Moved(local.name, size, size))
-    else:
-        _place(connection, local, digest, path, deadline, progress)
+def _is_there(connection: Connection, path: str, size: int, deadline: Deadline) -> bool:
+    """Whether a whole file is there, which then counts as used."""
+    return _touch(connection, path, 0o600, deadline) and _arrived(connection, path, size, deadline)
 
 
 def _place(connection: Connection, local: Path, digest: str, path: str, deadline: Deadline, progress: Progress) -> None:
