@@ -170,7 +170,7 @@ def test_killed_and_resumed_again_and_again(board: Board) -> None:
         session = train(device, epochs=20, checkpoint_every=7)
         assert session.id is not None
         _kill_soon(board, session, 10)
-    for more in range(5):
+    for more in range(3):
         with board.connect() as device:
             session = device.sessions.resume(session.id, data=data())
             _kill_soon(board, session, 40 * (more + 1))
