@@ -42,7 +42,21 @@ FRESH_NS = 300_000_000  #: a watcher that shows what is so young has caught up
 PULLS = 2000
 HOST_CORE = 0
 FOR_EVER = 10_000_000
-CLI = (sys.executable, "-c", "from edgekit.cli import main; main()")
+CALLS = "calls"  #: in a watcher's folder: a byte a pull
+ATTACH = """
+import sys
+from edgekit.cli import main
+from edgekit.protocol import Client
+
+calls, plain = open(sys.argv.pop(1), "ab", 0), Client.records
+
+def counted(*arguments):
+    calls.write(b".")
+    return plain(*arguments)
+
+Client.records = counted
+main()
+"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,7 @@ class Result:
     steps_ms: dict[int, list[float]]
     cpu_ms: dict[int, list[float]]
     pull_us: float  #: CPU time of the host for one pull of one record
+    pulls: float  #: of one watcher, a second
     bridge: float  #: share of a core that sshd and `attach` take for one watcher, in percent
 
     def overhead(self, times: dict[int, list[float]], watchers: int) -> list[float]:
@@ -106,16 +121,20 @@ def _measure(server: Sshd, folder: Path, work: Work, rounds: int, seconds: float
     os.sched_setaffinity(host, {HOST_CORE})
     windows: list[tuple[int, int, int, int]] = []
     bridge: list[float] = []
+    pulls: list[float] = []
     for number in range(rounds):
         for turn in range(len(WATCHERS)):
             watchers = WATCHERS[(number + turn) % len(WATCHERS)]
             with _watched(server.address, name, [folder / f"watcher-{i}" for i in range(watchers)]):
+                calls = folder / "watcher-0" / CALLS
+                count = calls.stat().st_size if watchers else 0
                 before, cpu, begin = _cpu(_bridges()), _cpu([host]), time.monotonic_ns()
                 time.sleep(seconds)
                 cpu, end = _cpu([host]) - cpu, time.monotonic_ns()
                 windows.append((watchers, begin, end, cpu))
                 if watchers == 1:
                     bridge.append(100 * (_cpu(_bridges()) - before) / (end - begin))
+                    pulls.append((calls.stat().st_size - count) / (end - begin) * 1e9)
     with edgekit.connect(server.address) as device:
         device.sessions.stop(name)
         records = device.sessions.fetch(name, folder / "end").records
@@ -127,7 +146,7 @@ def _measure(server: Sshd, folder: Path, work: Work, rounds: int, seconds: float
         first, last = np.interp([begin, end], times, np.arange(len(times)))  # parts of steps count too
         steps_ms[watchers].append((end - begin) / (last - first) / 1e6)
         cpu_ms[watchers].append(cpu / (last - first) / 1e6)
-    return Result(work, steps_ms, cpu_ms, pull, statistics.median(bridge))
+    return Result(work, steps_ms, cpu_ms, pull, statistics.median(pulls), statistics.median(bridge))
 
 
 def _program(work: Work) -> Program:
@@ -140,11 +159,11 @@ def _program(work: Work) -> Program:
 @contextmanager
 def _watched(address: str, session: str, folders: list[Path]) -> Iterator[None]:
     """Inside, each folder is an `edgekit attach` that has caught up."""
-    quiet = subprocess.DEVNULL
-    watchers = [
-        subprocess.Popen([*CLI, "attach", address, session, "--run-dir", str(folder)], stdout=quiet, stderr=quiet)
-        for folder in folders
-    ]
+    watchers = []
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-c", ATTACH, str(folder / CALLS), "attach", address, session, "--run-dir", str(folder)]
+        watchers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     try:
         for folder in folders:
             while not _caught_up(folder / "steps.jsonl"):
@@ -197,7 +216,7 @@ def _cpu(processes: list[int]) -> int:
 
 
 def _table(results: list[Result]) -> Table:
-    names = ("network", "ms a step", "watchers", "time", "CPU time", "a pull", "sshd, attach")
+    names = ("network", "ms a step", "watchers", "time", "CPU time", "a pull", "pulls a second", "of a core", "sshd, attach")
     table = Table(
         *names, box=SIMPLE, title="over the step of a session without watchers: median (10th … 90th percentile) of the rounds"
     )
@@ -205,8 +224,9 @@ def _table(results: list[Result]) -> Table:
         table.add_row(result.work.name, f"{statistics.median(result.steps_ms[0]):.3f}")
         for watchers in WATCHERS[1:]:
             over = [_spread(result.overhead(times, watchers)) for times in (result.steps_ms, result.cpu_ms)]
-            price = (f"{result.pull_us:.0f} µs", f"{result.bridge:.1f} %") if watchers == 1 else ()
-            table.add_row("", "", str(watchers), *over, *price)
+            share = f"{result.pull_us * result.pulls / 1e4:.3f} %"
+            price = (f"{result.pull_us:.0f} µs", f"{result.pulls:.1f}", share, f"{result.bridge:.1f} %")
+            table.add_row("", "", str(watchers), *over, *(price if watchers == 1 else ()))
     return table
 
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def watch(session: Session) -> None:
-    """Show a session live until it is over, then report. Ctrl-C and SIGTERM stop the board, and are reported too."""
+    """Show a session live until it is over, then report; also at Ctrl-C and SIGTERM, which stop a board that we started."""
     try:
         with TrainingProgress(stderr(), session.planned, lambda: standing(session)) as progress:
             for record in session:
                 progress.show(record)
     except (KeyboardInterrupt, SystemExit):  # SIGINT, SIGTERM
+        if session.watched:
+            session.detach()
         report_session(session)
         raise
     report_session(session)

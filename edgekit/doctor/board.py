@@ -203,7 +203,7 @@ class _Way:
                 f"{board.name}: the runner speaks protocol {info.protocol}, edgekit {PROTOCOL}",
                 f"`edgekit flash {board.name}` brings the runner that fits",
             )
-        return f"echo in {echo(client):.0f} µs, protocol {info.protocol}, {info.isa}, {_process(info)}, {activity(client)}"
+        return f"echo in {echo(client):.1f} ms, protocol {info.protocol}, {info.isa}, {_process(info)}, {activity(client)}"
 
     def _train(self) -> str:
         assert self._client is not None

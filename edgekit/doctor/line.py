@@ -64,7 +64,7 @@ class LineWay:
                 f"{self._line.name}: the firmware speaks protocol {info.protocol}, edgekit {PROTOCOL}",
                 f"`edgekit flash {self._given}` brings the firmware that fits",
             )
-        milliseconds = echo(client) / 1e3
+        milliseconds = echo(client)
         return f"{info.version}, echo in {milliseconds:.1f} ms, protocol {info.protocol}, {info.isa}, {activity(client)}"
 
     def _last_start(self) -> str:

@@ -15,7 +15,7 @@ from edgekit.sessions.device import GENERAL
 
 
 def echo(client: Client) -> float:
-    """Microseconds there and back.
+    """Milliseconds there and back.
 
     Raises:
         DeviceError: something else comes back.
@@ -25,7 +25,7 @@ def echo(client: Client) -> float:
     back = client.echo(sent)
     if back != sent:
         raise DeviceError(f"{sent!r} came back as {back!r}", "are edgekit and the runner of one version?")
-    return (time.perf_counter_ns() - start) / 1e3
+    return (time.perf_counter_ns() - start) / 1e6
 
 
 def activity(client: Client) -> str:

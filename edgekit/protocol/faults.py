@@ -31,7 +31,7 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
         "`edgekit sessions {device}` shows it, `edgekit attach {device} ID` watches it, `edgekit stop {device}` stops it",
     ),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
-    Status.NO_SESSION: (NoSession, "start a session first"),
+    Status.NO_SESSION: (NoSession, "`edgekit sessions {device}` shows those that there are"),
     Status.BAD_PROGRAM: (IntegrityError, "compile the program again"),
     Status.BAD_DIGEST: (IntegrityError, "the file was changed or cut: copy it again, or compile it again"),
     Status.BAD_VERSION: (IntegrityError, "compile the program with the edgekit version that built the runner"),

@@ -46,7 +46,7 @@ class KeptSessions:
         return self._client.sessions()
 
     def attach(self, session: str, run_dir: Path | str | None = None, data: Dataset | None = None) -> Session:
-        """Watch a session from its first record on, or from where the folder ends.
+        """Watch a session from its first record on, or from where the folder ends. Leave the loop early and the board goes on.
 
         Args:
             session: its id.
@@ -62,7 +62,9 @@ class KeptSessions:
         home = self._need_home()
         kept = find_kept(self._client, session)
         feeder = self._feeder(kept, _folder(kept, run_dir), data)
-        return self._watch(home, kept, Plan(kept.steps), _folder(kept, run_dir), feeder if kept.state in LIVE else None)
+        watched = self._watch(home, kept, Plan(kept.steps), _folder(kept, run_dir), feeder if kept.state in LIVE else None)
+        watched.watched = True
+        return watched
 
     def resume(self, session: str, run_dir: Path | str | None = None, data: Dataset | None = None) -> Session:
         """Go on with a session that was interrupted, stopped or failed, from its last checkpoint; arguments as for ``attach``.

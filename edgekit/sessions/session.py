@@ -64,7 +64,7 @@ class Plan:
 
 
 class Session:
-    """A training session on a board. Iterate for its records; leave the loop early and the board stops.
+    """A training session on a board. Iterate for its records; leave the loop early and the board stops, if you started it.
 
     Iterating again starts with the first record again. A session that the board keeps (``id`` is not None) goes on without
     us: after ``detach``, and where the link is lost for good.
@@ -83,6 +83,7 @@ class Session:
         self.checkpoint: Path | None = None  #: the final state, once the session is over
         self.board_checkpoint: str | None = None  #: … and where it lies on the board
         self.waiting = False  #: the board lacks data
+        self.watched = False  #: only: whoever leaves the loop early leaves the board alone
         self.feeder = feeder  #: brings the data, where it does not fit on the board: while the session is iterated
         self._feed = feed
         self._folder = folder
@@ -115,7 +116,7 @@ class Session:
                 pause.reset() if more else pause.wait()
                 more = self._pull() | self._bring()
         finally:
-            if not self._over:
+            if not self._over and not self.watched:
                 self.stop()
         if self._error is not None:
             raise self._error

@@ -17,6 +17,7 @@ import pytest
 from edgekit.errors import BusyError, DeviceError, EdgekitError, StorageError
 from edgekit.links.ssh.errors import RemoteDiskFull, RemoteReadOnly
 from edgekit.protocol import Client, client
+from tests.host.home import wait_for
 from tests.remote.board import Remote, recover, within
 from tests.remote.training import FOR_EVER, PROGRAM, check, data, train, undisturbed
 from tests.support.boards import flash
@@ -64,11 +65,12 @@ def test_both_hosts_watch_one_session(remote: Remote) -> None:
 def test_no_host_gets_the_metrics_of_another(remote: Remote, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     """Between the end of an evaluation and the question how it went, another host evaluates, with other data."""
     with remote.connect() as first, remote.connect() as second:
-        plain = getattr(Client, asked)
+        plain, status = getattr(Client, asked), Client.status
 
         def late(this: Client, *arguments: Any) -> Any:
             if this is first.client:
                 monkeypatch.setattr(Client, asked, plain)
+                wait_for(lambda: status(second.client).state == "done")
                 second.evaluate(PROGRAM, {name: array[:4] for name, array in data().items()})
             return plain(this, *arguments)
 

@@ -131,6 +131,19 @@ def test_a_session_is_kept_and_found_again(board: Board, program: Program) -> No
         assert device.sessions.list() == []
 
 
+def test_who_only_watches_does_not_stop_the_board(board: Board, program: Program) -> None:
+    with board.connect() as device, board.connect() as other:
+        session = device.train(program, data(), epochs=1_000_000)
+        assert session.id is not None
+        watched = other.sessions.attach(session.id, "watched")
+        for _ in watched:
+            break
+        assert device.client.status().state == "running"
+        for _ in session:
+            break
+        assert watched.result().state == session.ended_as == "stopped"
+
+
 def test_what_was_trained_is_used(board: Board, program: Program) -> None:
     with board.connect() as device:
         before = device.evaluate(program, data())

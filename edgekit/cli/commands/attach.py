@@ -18,7 +18,7 @@ from edgekit.cli.watch import watch
 @run_dir_option
 @json_option
 def command(device: str, session: str, data: Path | None, run_dir: Path | None) -> None:
-    """Watch the session ID that DEVICE keeps, from its first step on, to its end. Ctrl-C stops the board.
+    """Watch the session ID that DEVICE keeps, from its first step on, to its end. Ctrl-C ends the watching; the board goes on.
 
     A session whose data is streamed goes on only while somebody brings it: give its --data.
     """

@@ -23,7 +23,7 @@ def command(device: str, remove: tuple[str, ...]) -> None:
 
     def draw(console: Console) -> None:
         if not kept:
-            console.print(f"{device} keeps no sessions")
+            console.print(f"there are no sessions on {device} yet")
             return
         table = Table("Id", "State", "Steps", "Checkpoint", "Size", "Fetched", "Why")
         for k in kept:

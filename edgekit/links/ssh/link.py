@@ -60,14 +60,14 @@ class SshLink:
         try:
             stream.send(data, deadline)
         except ConnectionLost as error:
-            raise self._ended(stream, error, deadline) from error
+            raise self._ended(stream, error, deadline) from None
 
     def receive(self, deadline: Deadline) -> bytes:
         stream = self._attached(deadline)
         try:
             data = stream.receive(deadline)
         except ConnectionLost as error:
-            raise self._ended(stream, error, deadline) from error
+            raise self._ended(stream, error, deadline) from None
         self._heard = True
         return data
 

@@ -55,6 +55,9 @@ def test_nothing_listens(me: Path) -> None:
     del me
     with pytest.raises(errors.Refused, match="refuses") as caught:
         attempt(f"ssh://127.0.0.1:{free_port()}")
+    assert "edgekit virtual start" in caught.value.hint
+    with pytest.raises(errors.Refused, match="refuses") as caught:
+        attempt(f"ssh://127.0.0.2:{free_port()}")
     assert "systemctl" in caught.value.hint
 
 
