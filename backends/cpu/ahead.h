@@ -17,17 +17,19 @@ typedef struct {
     ptrdiff_t part; /* floats to ask for at a time */
 } ek_ahead;
 
-/* `floats` from `from` on, in `steps` steps. The addresses need not exist. */
+/* `floats` from `from` on, in `steps` steps. The addresses need not exist; with no floats `from` may be NULL. */
 static inline ek_ahead ek_ahead_of(const float *from, size_t floats, size_t steps) {
     size_t lines = (floats + EK_LINE - 1) / EK_LINE;
     ptrdiff_t part = steps ? (ptrdiff_t)((lines + steps - 1) / steps * EK_LINE) : 0;
-    return (ek_ahead){from, from + floats, part};
+    return (ek_ahead){from, floats ? from + floats : from, part};
 }
 
 /* One step. A call, since it stands in loops of which there are dozens of instances. */
 __attribute__((noinline, unused)) static void ek_ahead_step(ek_ahead *a) {
+    if (a->at == a->end) return;
     const float *stop = a->end - a->at > a->part ? a->at + a->part : a->end;
     for (; a->at < stop; a->at += EK_LINE) ek_ahead_line(a->at);
+    a->at = stop;
 }
 
 #endif

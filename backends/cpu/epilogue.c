@@ -62,7 +62,7 @@ EK_INLINE void finish_step(ek_finish_kind kind, int mask, int extras, const ek_e
         } else {
             v *= slope(kind, ek_read((const float *)e->saved + at, lane, n), e->high);
         }
-        if (e->stream && n == EK_STEP) ek_stream(e->y + at + lane, v);
+        if (EK_STREAMS && e->stream && n == EK_STEP) ek_stream(e->y + at + lane, v);
         else ek_write(e->y + at, v, lane, n);
     }
     if (mask) store_bits(mask_bits, column, bits, n);

@@ -37,7 +37,7 @@ typedef struct {
 enum { EK_STREAM_BYTES = 8 << 20 };
 
 EK_INLINE int ek_streams(const ek_tensor *y) {
-    return y->bytes >= EK_STREAM_BYTES && y->dim[y->rank - 1] % EK_LANES == 0; /* whole, aligned vectors */
+    return EK_STREAMS && y->bytes >= EK_STREAM_BYTES && y->dim[y->rank - 1] % EK_LANES == 0; /* whole, aligned vectors */
 }
 
 EK_INLINE void ek_epilogue_limits(ek_epilogue *e, int32_t act) {

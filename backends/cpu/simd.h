@@ -32,21 +32,16 @@ typedef float ek_vfu __attribute__((vector_size(EK_LANES * 4), aligned(4)));
 EK_INLINE ek_vf ek_load(const float *p) { return *(const ek_vfu *)p; }
 EK_INLINE void ek_store(float *p, ek_vf v) { *(ek_vfu *)p = v; }
 
-/* Store a vector, aligned, past the caches; what other threads are told of it waits for ek_stream_end. Other processors than x86
- * have no such store, or none that helps. */
-EK_INLINE void ek_stream(float *p, ek_vf v) {
-#if defined(__x86_64__)
-    __builtin_nontemporal_store(v, (ek_vf *)p);
+/* Store a vector, aligned, past the caches; what other threads are told of it waits for ek_stream_end. Only where it helps: not on Arm. */
+#if defined(__AVX2__)
+enum { EK_STREAMS = 1 };
+EK_INLINE void ek_stream(float *p, ek_vf v) { __builtin_nontemporal_store(v, (ek_vf *)p); }
+EK_INLINE void ek_stream_end(void) { _mm_sfence(); }
 #else
-    ek_store(p, v);
+enum { EK_STREAMS = 0 };
+EK_INLINE void ek_stream(float *p, ek_vf v) { ek_store(p, v); }
+EK_INLINE void ek_stream_end(void) {}
 #endif
-}
-
-EK_INLINE void ek_stream_end(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_sfence();
-#endif
-}
 
 EK_INLINE ek_vf ek_splat(float x) { return x - (ek_vf){0}; }
 
