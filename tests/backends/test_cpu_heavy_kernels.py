@@ -41,7 +41,7 @@ def usable_isas() -> Iterator[str]:
 
 
 isas = pytest.mark.parametrize("isa", list(usable_isas()))
-quick = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def activate(act: int, x: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, SgdUpdat
 from tests.backends.kernel_library import ISAS, THREADS, KernelLibrary, build, usable
 
 EPS = float(np.finfo(np.float32).eps)
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
 
 @pytest.fixture(scope="session", params=sorted(ISAS))

@@ -82,7 +82,7 @@ def graphs(draw: st.DrawFn) -> Model:
     return model_of(build, [values[-1], draw(st.sampled_from(values))])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(graphs())
 def test_values_stay(model: Model) -> None:
     moved = move_permutes(model)
