@@ -183,7 +183,7 @@ def target_of(facts: Facts, address: str) -> str:
 def plan_flash(connection: Connection, deadline: Deadline, runner: Path | None = None, building: Building | None = None) -> Plan:
     """Look at the board, get the right runner (``runner``, or one from the cache, or a new build) and say what there is to do.
 
-    Nothing is changed on the board.
+    Nothing is changed on the board. ``deadline`` is for the look at it; building begins it anew.
 
     Raises:
         WrongArchitecture: there is no runner for this board.
@@ -192,6 +192,7 @@ def plan_flash(connection: Connection, deadline: Deadline, runner: Path | None =
     """
     facts = probe(connection, deadline)
     local = runner or build("runner", target_of(facts, connection.name), building)
+    deadline = Deadline.after(deadline.seconds)  # a build takes its own time
     release, size = sha256_of(local), local.stat().st_size
     folder = ReleaseFolder(connection, deadline)
     found = folder.look(deadline)

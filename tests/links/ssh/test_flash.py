@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,18 @@ def test_the_real_runner_of_this_version(board: Sshd, address: str) -> None:
         flashed = execute(connection, plan_flash(connection, Deadline.after(SECONDS)))
     assert flashed.release == release_of(build("runner", native_target()))
     assert flashed.info.home == str(board.home)
+
+
+def test_a_build_may_take_longer_than_the_look_at_the_board(board: Sshd, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    del board
+
+    def slowly(*arguments: Any) -> Path:
+        time.sleep(4)
+        return build(*arguments)
+
+    monkeypatch.setattr("edgekit.sessions.flash_plan.build", slowly)
+    with Connection(address) as connection:
+        assert plan_flash(connection, Deadline.after(3)).steps
 
 
 def test_the_last_two_stay(board: Sshd, address: str, runner: Make) -> None:
