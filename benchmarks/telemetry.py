@@ -203,7 +203,7 @@ def _bridges() -> list[int]:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue  # it has ended
-        if name == "edgekit-runner\n" and words[1] == b"attach":
+        if name == "edgekit-runner\n" and words[1:2] == [b"attach"]:
             found += [int(folder.name), parent]
     return found
 
