@@ -133,7 +133,7 @@ TARGETS: dict[str, Target] = {
 }
 
 #: Programs that run no ops; the kernels are part of every other.
-WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
+WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
 
 #: Sources of a program, as globs below this folder; those of a microcontroller's port come with its target.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -148,6 +148,10 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),
     "fuzz_smp": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_smp.c"),
     "fuzz_shard": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_shard.c"),
+    "fuzz_serial": (
+        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("cortex_m/store.c", "cortex_m/pool.c", "fuzz/fuzz_serial.c"),
+    ),
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
 }
 
