@@ -80,7 +80,7 @@ _X86 = (
 _SMALL = ("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
 _STATIC = ("-O2", "-static", "-s", "-Wl,--gc-sections")  # -O2: zig links its sanitizer's runtime without it
 _BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-fno-builtin-printf", *_SMALL)
-_SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=256")
+_SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=64")
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS: dict[str, Target] = {
@@ -102,9 +102,16 @@ TARGETS: dict[str, Target] = {
         Target(
             "mps2-an500",
             (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16",), "-O2"),),
-            flags=(*_BARE, *_SMALL_TABLES),
+            flags=(*_BARE, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
             link=("-O2", "-static", "-Wl,--gc-sections"),
             port="mps2_an500",
+        ),
+        Target(
+            "stm32f746-discovery",
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp",), "-O2"),),
+            flags=(*_BARE, *_SMALL_TABLES),
+            link=("-O2", "-static", "-Wl,--gc-sections"),
+            port="stm32f746_discovery",
         ),
         # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all
         # their checks takes it minutes.
@@ -126,7 +133,7 @@ TARGETS: dict[str, Target] = {
 }
 
 #: Programs that run no ops; the kernels are part of every other.
-WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
+WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
 
 #: Sources of a program, as globs below this folder; those of a microcontroller's port come with its target.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -141,6 +148,10 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fuzz_program": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c"),
     "fuzz_smp": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_smp.c"),
     "fuzz_shard": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_shard.c"),
+    "fuzz_serial": (
+        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("cortex_m/store.c", "cortex_m/pool.c", "fuzz/fuzz_serial.c"),
+    ),
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -15,6 +16,8 @@ from edgekit.links.deadline import Deadline, LinkTimeout
 from edgekit.links.link import Link
 from edgekit.links.local import LocalLink
 from edgekit.links.progress import Moved, Progress, silent
+
+log = logging.getLogger("edgekit")
 
 __all__ = ["Deadline", "Link", "LinkTimeout", "LocalLink", "Moved", "Progress", "native_target", "open_link", "split_address"]
 
@@ -84,7 +87,7 @@ def _open_line(address: str, options: list[str], progress: Progress) -> Link:
 
     if options:
         raise InputError(f"{address}: a microcontroller has one thread and one instruction set", f"leave out {options[0]}")
-    return SerialLink(open_line(address), progress)
+    return SerialLink(open_line(address, lambda text: log.debug("board: %s", text)), progress)
 
 
 #: One row a kind of address: the part before ``://``, and what opens it from the rest, the runner's options, and who is told.

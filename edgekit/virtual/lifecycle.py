@@ -238,11 +238,10 @@ def _wait_for_answer(settings: Settings, deadline: Deadline, progress: Progress)
 
 
 def _line_answers(port: int, deadline: Deadline) -> bool:  # noqa: ARG001
-    """Whether the firmware at the other end of a serial line answers."""
+    """Whether the firmware at the other end of a serial line answers, or another program has the line: it takes one at a time."""
     with contextlib.suppress(LinkError):
-        line = open_line(f"socket://127.0.0.1:{port}")
-        line.close()
-        return line.cobs
+        open_line(f"socket://127.0.0.1:{port}").close()
+        return True
     return False
 
 

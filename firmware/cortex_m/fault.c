@@ -5,6 +5,7 @@
 
 #include "../runner/crc32.h"
 #include "core.h"
+#include "mcu.h"
 
 enum { NMI_EXCEPTION = 2, HARD = 3, MEMORY = 4, BUS = 5, USAGE = 6 };
 
@@ -92,8 +93,9 @@ const char *ek_fault_reason(void) {
     record r = kept;
     memset(&kept, 0, sizeof kept);
     r.why[sizeof r.why - 1] = 0;
+    bool watchdog = ek_mcu_watchdog_bit();
     if (r.crc != crc_of(&r))
-        return "power-on";
+        return watchdog ? "watchdog" : "power-on";
     if (r.requested)
         return "reset on request";
     if (r.why[0])

@@ -21,6 +21,9 @@ void ek_mcu_uart_open(uint32_t baud);
 void ek_mcu_watchdog_start(uint32_t ms);
 void ek_mcu_watchdog_feed(void);
 
+/* Whether it was the watchdog that started the board, where it raises no NMI. Asked once, at the start. */
+bool ek_mcu_watchdog_bit(void);
+
 /* Interrupt handlers of the device, behind the core's 16: a port's table in the section .vectors.device. */
 typedef void ek_vector(void);
 

@@ -45,9 +45,12 @@ static void set_memory_up(void) {
         *to = 0;
 }
 
+static ek_vector *const core_vectors[16];
+
 __attribute__((noreturn)) void ek_reset(void) {
     SCB_CPACR |= 0xFu << 20; /* the FPU, before anything may use it */
     __asm volatile("dsb\n isb" ::: "memory");
+    SCB_VTOR = (uint32_t)(uintptr_t)core_vectors;
     ek_mcu_start();
     set_memory_up();
     paint_stack();

@@ -7,8 +7,9 @@
 
 #include "fields.h"
 
-enum { TRIES = 32, SIZES = 9 };
-static const size_t SMALLEST = 256 << 10, TRAFFIC = 16 << 20; /* bytes: of data, then twice that …; to move in one try, or all once */
+enum { TRIES = 32 };
+static const size_t SMALLEST = 256 << 10, LARGEST = 64 << 20; /* bytes of data: SMALLEST, twice that, … */
+static const size_t TRAFFIC = 16 << 20;                       /* bytes to move in one try, or all once */
 static const uint64_t LONG_ENOUGH = 1000000;                  /* ns */
 
 typedef struct {
@@ -61,9 +62,9 @@ static uint64_t operations_a_second(const ek_training *t) {
 
 /* Reading `bytes`, or copying half of them to the other half: whichever is faster. */
 static uint64_t bytes_a_second(const ek_training *t, float *memory, size_t bytes) {
-    uint64_t best = 0;
+    uint64_t best = 0, traffic = t->platform->memory_limit ? bytes : TRAFFIC;
     for (int copies = 0; copies < 2; copies++) {
-        job work = {.limits = t->backend->limits, .from = memory, .floats = bytes / sizeof(float), .times = bytes < TRAFFIC ? TRAFFIC / bytes : 1};
+        job work = {.limits = t->backend->limits, .from = memory, .floats = bytes / sizeof(float), .times = bytes < traffic ? traffic / bytes : 1};
         if (copies)
             work.floats /= 2, work.to = memory + work.floats;
         work.floats -= work.floats % (64 * (size_t)ek_pool_threads(t->pool)); /* shares of whole vectors and cache lines */
@@ -77,19 +78,24 @@ static uint64_t bytes_a_second(const ek_training *t, float *memory, size_t bytes
 
 ek_status ek_limits_measure(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     const ek_training *t = context;
-    size_t largest = SMALLEST << (SIZES - 1);
+    size_t largest = t->platform->memory_limit ? SMALLEST : LARGEST; /* a microcontroller has neither large caches nor the time */
     (void)request;
     if (ek_training_runs(t))
         return ek_training_busy(t, error);
     float *memory = t->platform->allocate(largest);
+    while (!memory && t->platform->memory_limit && largest > SMALLEST / 16)
+        memory = t->platform->allocate(largest /= 2);
     if (!memory)
         return ek_fail(error, EK_NO_MEMORY, "measuring the board's limits takes %zu bytes of memory", largest);
     memset(memory, 0, largest);
     ek_cbor_write_map(to, 2);
     ek_put_uint(to, "flops", operations_a_second(t));
     ek_cbor_write_text(to, "bandwidth");
-    ek_cbor_write_array(to, SIZES);
-    for (size_t bytes = SMALLEST; bytes <= largest; bytes *= 2) {
+    size_t smallest = largest < SMALLEST ? largest : SMALLEST, sizes = 0;
+    for (size_t bytes = smallest; bytes <= largest; bytes *= 2)
+        sizes++;
+    ek_cbor_write_array(to, sizes);
+    for (size_t bytes = smallest; bytes <= largest; bytes *= 2) {
         ek_cbor_write_array(to, 2);
         ek_cbor_write_uint(to, bytes);
         ek_cbor_write_uint(to, bytes_a_second(t, memory, bytes));

@@ -23,7 +23,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("config")
 def test_every_board_of_edgekit_is_valid() -> None:
     known = {"local", "generic-x86-64", "generic-aarch64", "raspberry-pi-4b", "raspberry-pi-5", "jetson-orin-nano", "macbook-m1"}
-    known |= {"virtual-pi-4", "virtual-m7", "generic-cortex-m7"}
+    known |= {"virtual-pi-4", "virtual-m7", "generic-cortex-m7", "stm32f746-discovery"}
     boards = {board.id: board for board in all_boards()}
     assert set(boards) == known
     assert all(board.source for board in boards.values())

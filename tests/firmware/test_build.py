@@ -126,3 +126,20 @@ def test_runner_is_small() -> None:
     """The real runner: static, stripped, under 1 MB, for every Linux board."""
     for target in ("x86_64-linux", "aarch64-linux"):
         assert build("runner", target).stat().st_size < 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", sorted(name for name, target in module.TARGETS.items() if target.port))
+def test_the_firmware_of_every_port_links_within_its_memory(target: str) -> None:
+    """The linker refuses what does not fit; vectors come first, and nothing of a C library or a heap is in it."""
+    elf = build("firmware", target).read_bytes()
+    assert elf[:6] == b"\x7fELF\x01\x01"
+    assert b"ek_reset" in elf
+    assert not any(name in elf for name in (b"\0malloc\0", b"\0free\0", b"\0_sbrk\0", b"\0printf\0"))
+
+
+def test_a_program_is_for_one_kind_of_target() -> None:
+    with pytest.raises(InputError, match="runner is no program for mps2-an500"):
+        build("runner", "mps2-an500")
+    with pytest.raises(InputError, match="firmware is no program for x86_64-linux"):
+        build("firmware", "x86_64-linux")

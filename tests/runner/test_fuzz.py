@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from edgekit.firmware.build import build
+from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
 
+from edgekit.links.serial.framing import Kind, encode_cobs, encode_console
 from edgekit.protocol.messages import Window
 from edgekit.sessions.data import check_data
 from edgekit.sessions.shards import Shards
@@ -30,6 +32,20 @@ def test_messages(tmp_path: Path) -> None:
     for i, vector in enumerate(vectors()):
         (tmp_path / str(i)).write_bytes(bytes([i]) + bytes.fromhex(vector.request))
     fuzz("fuzz_smp", tmp_path, max_len=4096)
+
+
+def test_serial_lines(tmp_path: Path) -> None:
+    """Both framings as they are, and behind the mark messages that the target wraps itself: of every command, and of files."""
+    requests = [bytes.fromhex(vector.request) for vector in vectors()]
+    upload = FileUploadRequest(off=0, data=bytes(200), name="file", len=200, sequence=1)
+    requests += [bytes(upload), bytes(FileDownloadRequest(off=3, name="file")), bytes(FileHashChecksumRequest(name="file"))]
+    for i, request in enumerate(requests):
+        (tmp_path / f"console-{i}").write_bytes(encode_console(request))
+        (tmp_path / f"cobs-{i}").write_bytes(b"noise" + encode_cobs(Kind.MESSAGE, request))
+    for kind in Kind:
+        pieces = (len(r).to_bytes(2, "little") + bytes([kind]) + r for r in (b"\1\2\3\4", *requests) if len(r) < 2048)
+        (tmp_path / f"wrapped-{kind}").write_bytes(b"\xff\0" + b"".join(pieces))
+    fuzz("fuzz_serial", tmp_path, max_len=8192)
 
 
 def test_shards(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from rich.console import Console
 from edgekit.cli.options import FILE
 from edgekit.cli.output import json_option, number, plain, report, size, stderr
 from edgekit.cli.progress import TransferProgress
-from edgekit.errors import InputError
+from edgekit.devices import full_address
+from edgekit.errors import InputError, UnsupportedError
+from edgekit.links import split_address
 from edgekit.links.deadline import Deadline
 from edgekit.links.ssh import Connection
 from edgekit.sessions.flash import Done, Event, Flashed, Started, execute
@@ -32,6 +34,11 @@ def command(address: str, dry_run: bool, rollback: bool, force: bool, runner: Pa
         raise InputError("--rollback takes no --runner", "leave one of them out")
     if runner is not None and not runner.is_file():
         raise InputError(f"there is no file {runner}", "`python -m edgekit.firmware.build runner TARGET` makes one")
+    if split_address(full_address(address))[0] in ("serial", "socket"):
+        raise UnsupportedError(
+            f"{address}: firmware cannot be sent over a serial line yet",
+            "`python -m edgekit.firmware.build firmware TARGET` makes the file for the board's own programmer",
+        )
     with Connection(address) as connection, Drawing(stderr()) as drawing:
         deadline = Deadline.after(_LOOK_SECONDS)
         plan = plan_rollback(connection, deadline) if rollback else plan_flash(connection, deadline, runner, drawing.building)

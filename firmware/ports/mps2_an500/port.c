@@ -74,4 +74,6 @@ void ek_mcu_watchdog_start(uint32_t ms) {
 
 void ek_mcu_watchdog_feed(void) { WATCHDOG(WATCHDOG_CLEAR) = 1; }
 
+bool ek_mcu_watchdog_bit(void) { return false; }
+
 __attribute__((section(".vectors.device"), used)) static ek_vector *const interrupts[IRQS] = {[RX_IRQ] = receive, [TX_IRQ] = transmit};
