@@ -125,6 +125,9 @@ TARGETS: dict[str, Target] = {
     )
 }
 
+#: Kernel sources that wait for memory rather than compute: small rather than fast for every instruction set.
+_COMPACT = frozenset({"quant", "shape"})
+
 #: Programs that run no ops; the kernels are part of every other.
 WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard"})
 
@@ -200,7 +203,7 @@ def _jobs(program: str, target: Target) -> list[Job]:
         if path.name == "table.c":
             continue
         for isa in target.isas:
-            optimization = target.optimization or isa.optimization
+            optimization = target.optimization or ("-Os" if path.stem in _COMPACT else isa.optimization)
             flags = (*common, optimization, *_zig(target, isa.flags), f"-DEK_ISA={isa.name}", "-c", str(path))
             jobs.append(Job(f"{path.name} ({isa.name})", flags))
     return jobs

@@ -31,7 +31,7 @@ def test_sgd_is_torchs(momentum, decay, nesterov):
         grad = normal((3, 4), step + 1)
         tensor.grad = torch.from_numpy(grad)
         judge.step()
-        after = op.reference(param, grad, velocity, None, None, None)
+        after = op.reference(param, grad, velocity, *[None] * 5)
         param, velocity = after if momentum else (*after, None)
         np.testing.assert_allclose(param, tensor.detach().numpy(), rtol=1e-12)
 
@@ -42,7 +42,7 @@ def test_sgd_of_a_block_with_everything(nesterov):
     param, grad, velocity = normal((2, 5, 4)), normal((2, 3, 4), 1), normal((2, 3, 4), 2)
     factor, offset, clip = normal((4,), 3), normal((2, 3, 4), 4), np.array(0.5)
     kept = param.copy()
-    after, v = SgdUpdate(0.1, 0.9, 0.01, nesterov).reference(param, grad, velocity, factor, offset, clip)
+    after, v = SgdUpdate(0.1, 0.9, 0.01, nesterov).reference(param, grad, velocity, factor, offset, clip, None, None)
     g = 0.5 * factor * grad + 0.01 * (param[:, :3] - offset)
     v_expected = 0.9 * velocity + g
     step = g + 0.9 * v_expected if nesterov else v_expected
@@ -53,16 +53,16 @@ def test_sgd_of_a_block_with_everything(nesterov):
 
 
 def test_sgd_of_a_scalar():
-    after, v = SgdUpdate(0.1, 0.9).reference(np.array(2.0), np.array(3.0), np.array(1.0), None, None, None)
+    after, v = SgdUpdate(0.1, 0.9).reference(np.array(2.0), np.array(3.0), np.array(1.0), *[None] * 5)
     assert (after.shape, v.shape) == ((), ())
     np.testing.assert_allclose([after, v], [2 - 0.1 * 3.9, 3.9])
 
 
 def test_sgd_refuses_what_does_not_fit():
     with pytest.raises(ShapeError, match="no leading block"):
-        SgdUpdate().infer(Type((2, 3)), Type((2, 4)), None, None, None, None)
+        SgdUpdate().infer(Type((2, 3)), Type((2, 4)), *[None] * 6)
     with pytest.raises(ShapeError, match="velocity goes with momentum"):
-        SgdUpdate(momentum=0.9).infer(Type((2,)), Type((2,)), None, None, None, None)
+        SgdUpdate(momentum=0.9).infer(Type((2,)), Type((2,)), *[None] * 6)
 
 
 def test_clipping_is_torchs():
