@@ -17,9 +17,13 @@ from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
 from edgekit.board import Board, load_board
 from edgekit.compiler import compile_program
+from edgekit.compiler.compile import lower
 from edgekit.compiler.layout import move_permutes
+from edgekit.compiler.split import Peak, peak_of, split_wide
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.frontends.torch import Loss, capture
+from edgekit.graph.entry import Entry
+from edgekit.graph.model import Model
 from edgekit.program import Architecture, Program
 from edgekit.training.fold import fold
 from edgekit.training.optimizers import SGD
@@ -104,8 +108,15 @@ def compile(
             whole = to_int8(folded, trainables, arrays, scaled_updates=quantize.scaled_updates)
         folded, trainables = whole.model, whole.trainables
         int8_inputs = {str(i): list(map(float, pair)) for i, pair in enumerate(whole.inputs) if pair is not None}
+
+    def plan(model: Model) -> dict[str, Entry]:
+        return make_plan(model, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
+
+    if quantize is not None:
+        with clock.stage("split"):
+            folded = split_wide(folded, lambda model: _peak(plan(model), capability))
     with clock.stage("differentiate"):
-        entries = make_plan(folded, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
+        entries = plan(folded)
     if progress is not None:
         progress("compile")
     return compile_program(
@@ -126,6 +137,11 @@ def compile(
         },
         seconds=clock.seconds,
     )
+
+
+def _peak(entries: dict[str, Entry], capability: Capability) -> Peak:
+    """Of a training step, without recomputation, which takes long to choose."""
+    return peak_of(lower(entries["train_step"], capability, recompute=False).entry.graph)
 
 
 def _capability(board: Board) -> Capability:

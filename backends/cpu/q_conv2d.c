@@ -1,5 +1,6 @@
 /* q_conv2d. A dense convolution is a matrix product over patches, in pairs of int16: rows of centred inputs times panels of
- * the weight. A depthwise one is a sum over taps, COLUMNS channels at a time; threads share the channels. */
+ * the weight. A depthwise one is a sum over taps, COLUMNS channels at a time; threads share the channels. Its result may take its
+ * input's place, where rows that are still needed are kept aside. */
 #include "quant.h"
 
 #if defined(__SSE2__)
@@ -21,6 +22,8 @@ typedef struct {
     size_t rows, depth, pairs, panels; /* of the product; depth = 2 · pairs, or one less */
     ek_factor *factors;                /* of each output channel */
     int16_t *packed, *patches;
+    int8_t *aside; /* the last `span` rows of the input that results were written over, row h at h mod span; or NULL */
+    int span;
 } conv;
 
 static size_t up(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -36,7 +39,15 @@ static conv conv_of(const ek_call *call) {
     c.rows = (size_t)y->dim[0] * y->dim[1] * y->dim[2];
     c.depth = (size_t)w->dim[0] * w->dim[1] * w->dim[2];
     c.pairs = (c.depth + 1) / 2, c.panels = ((size_t)c.outputs + COLUMNS - 1) / COLUMNS;
+    c.span = (c.kernel_h - 1) * c.a->dilation[0] + 1;
+    c.span = c.span < c.height ? c.span : c.height;
     return c;
+}
+
+/* Rows kept aside; only a depthwise convolution whose result has its input's shape can be in place. */
+static size_t aside_bytes(const conv *c) {
+    int fits = is_depthwise(c) && c->a->stride[0] == 1 && c->a->stride[1] == 1 && c->height == c->out_h && c->width == c->out_w;
+    return fits ? up((size_t)c->span * (size_t)c->width * (size_t)c->channels) : 0;
 }
 
 static size_t packed_bytes(const conv *c) { return is_depthwise(c) ? 0 : up(c->panels * c->pairs * COLUMNS * 2 * sizeof(int16_t)); }
@@ -45,7 +56,7 @@ static size_t patches_bytes(const conv *c) { return is_depthwise(c) ? 0 : up(ROW
 
 static size_t scratch_bytes(const ek_call *call, int threads) {
     conv c = conv_of(call);
-    return up((size_t)c.outputs * sizeof(ek_factor)) + packed_bytes(&c) + patches_bytes(&c) * (size_t)threads;
+    return up((size_t)c.outputs * sizeof(ek_factor)) + packed_bytes(&c) + patches_bytes(&c) * (size_t)threads + aside_bytes(&c);
 }
 
 /* n results from `channel` on of a pixel, from their sums. */
@@ -164,16 +175,30 @@ EK_INLINE sums load(const int8_t *from, size_t n) {
     return __builtin_convertvector(v, sums);
 }
 
+/* Row h of the input, while row p of the results is made. */
+EK_INLINE const int8_t *line(const conv *c, const int8_t *image, int h, int p) {
+    size_t row = (size_t)c->width * (size_t)c->channels;
+    return c->aside && h <= p ? c->aside + (size_t)(h % c->span) * row : image + (size_t)h * row;
+}
+
+/* Keep this thread's channels of row p. */
+static void keep_aside(const conv *c, const int8_t *image, int p, ek_range r) {
+    size_t channels = (size_t)c->channels, row = (size_t)c->width * channels;
+    for (size_t at = r.begin; at < row; at += channels)
+        memcpy(c->aside + (size_t)(p % c->span) * row + at, image + (size_t)p * row + at, r.end - r.begin);
+}
+
 static void depthwise_pixel(const conv *c, const int8_t *image, int p, int q, size_t channel, size_t n, int32_t *to) {
     sums sum = {0};
     size_t channels = (size_t)c->channels;
     for (int i = 0; i < c->kernel_h; i++) {
         int h = p * c->a->stride[0] - c->a->padding[0] + i * c->a->dilation[0];
         if (h < 0 || h >= c->height) continue;
+        const int8_t *row = line(c, image, h, p);
         for (int j = 0; j < c->kernel_w; j++) {
             int w = q * c->a->stride[1] - c->a->padding[2] + j * c->a->dilation[1];
             if (w < 0 || w >= c->width) continue;
-            const int8_t *x = image + ((size_t)h * (size_t)c->width + (size_t)w) * channels + channel;
+            const int8_t *x = row + (size_t)w * channels + channel;
             const int8_t *filter = c->w + (size_t)(i * c->kernel_w + j) * channels + channel;
             sum += (load(x, n) - c->from.zero) * load(filter, n);
         }
@@ -189,6 +214,7 @@ static void depthwise_part(void *context, int index, int count) {
     for (size_t pixel = 0; pixel < c->rows; pixel++) {
         const int8_t *x = c->x + pixel / plane * image;
         int p = (int)(pixel % plane / (size_t)c->out_w), q = (int)(pixel % (size_t)c->out_w);
+        if (c->aside && q == 0) keep_aside(c, x, p, r);
         for (size_t channel = r.begin; channel < r.end; channel += COLUMNS) {
             size_t n = r.end - channel < COLUMNS ? r.end - channel : COLUMNS;
             depthwise_pixel(c, x, p, q, channel, n, sum);
@@ -207,6 +233,7 @@ static void run(const ek_call *call) {
     c.patches = c.packed + packed_bytes(&c) / sizeof *c.packed;
     for (int o = 0; o < c.outputs; o++) c.factors[o] = ek_fixed_point(c.from.scale * (double)scale[o] / c.to.scale);
     if (is_depthwise(&c)) {
+        if (call->out[EK_Q_CONV2D_Y] == call->in[EK_Q_CONV2D_X]) c.aside = (int8_t *)c.packed;
         ek_pool_run(call->pool, depthwise_part, &c);
         return;
     }

@@ -20,9 +20,8 @@ EK_INLINE ek_vf operand(const float *p, size_t step, size_t i, int n) {
     return step ? ek_load_n(p + i, n) : ek_splat(*p);
 }
 
-/* The change of n parameters from number i on. */
-EK_INLINE ek_vf sgd_change(const sgd_row *s, ek_vf p, size_t i, int n) {
-    ek_vf g = ek_load_n(s->grad + i, n) * s->clip;
+EK_INLINE void sgd_step(const sgd_row *s, float *param, size_t i, int n) {
+    ek_vf p = ek_load_n(param + i, n), g = ek_load_n(s->grad + i, n) * s->clip;
     if (s->factor) g *= operand(s->factor, s->factor_step, i, n);
     if (s->weight_decay != 0.0f) g += s->weight_decay * (s->offset ? p - operand(s->offset, s->offset_step, i, n) : p);
     if (s->velocity) {
@@ -30,12 +29,7 @@ EK_INLINE ek_vf sgd_change(const sgd_row *s, ek_vf p, size_t i, int n) {
         ek_store_n(s->velocity + i, v, n);
         g = s->nesterov ? g + s->momentum * v : v;
     }
-    return s->lr * g;
-}
-
-EK_INLINE void sgd_step(const sgd_row *s, float *param, size_t i, int n) {
-    ek_vf p = ek_load_n(param + i, n);
-    ek_store_n(param + i, p - sgd_change(s, p, i, n), n);
+    ek_store_n(param + i, p - s->lr * g, n);
 }
 
 static void sgd_steps(const sgd_row *s, float *param, size_t n) {
@@ -57,7 +51,7 @@ EK_INLINE int64_t stored(const whole_row *w, size_t i) {
     return w->dtype == EK_I8 ? ((int8_t *)w->param)[i] : ((int32_t *)w->param)[i];
 }
 
-static __attribute__((noinline)) void whole_change(const whole_row *w, size_t i, float change) {
+static __attribute__((minsize)) void whole_change(const whole_row *w, size_t i, float change) {
     float moved = floorf((float)ek_draw(w->key, w->first + i) * 0x1p-24f - change);
     moved = moved < -0x1p30f ? -0x1p30f : moved > 0x1p30f ? 0x1p30f : moved;
     if (moved != moved) return; /* a gradient that is NaN */
@@ -67,13 +61,22 @@ static __attribute__((noinline)) void whole_change(const whole_row *w, size_t i,
     else ((int32_t *)w->param)[i] = (int32_t)q;
 }
 
+/* As sgd_step, one element at a time: rounding takes longer than the rest. */
 static __attribute__((minsize)) void whole_steps(const sgd_row *s, const whole_row *w, size_t n) {
-    for (size_t i = 0; i < n; i += EK_LANES) {
-        size_t part = n - i < EK_LANES ? n - i : EK_LANES;
-        ek_vf unit = operand(w->scale, w->scale_step, i, (int)part), p = {0};
-        for (size_t k = 0; k < part; k++) p[k] = (float)stored(w, i + k);
-        ek_vf change = sgd_change(s, p * unit, i, (int)part) / unit;
-        for (size_t k = 0; k < part; k++) whole_change(w, i + k, change[k]);
+    _Pragma("clang loop vectorize(disable) unroll(disable)")
+    for (size_t i = 0; i < n; i++) {
+        float unit = w->scale[i * w->scale_step], g = s->grad[i] * s->clip;
+        if (s->factor) g *= s->factor[i * s->factor_step];
+        if (s->weight_decay != 0.0f) {
+            float from = s->offset ? s->offset[i * s->offset_step] : 0.0f;
+            g += s->weight_decay * ((float)stored(w, i) * unit - from);
+        }
+        if (s->velocity) {
+            float v = s->momentum * s->velocity[i] + g;
+            s->velocity[i] = v;
+            g = s->nesterov ? g + s->momentum * v : v;
+        }
+        whole_change(w, i, s->lr * g / unit);
     }
 }
 

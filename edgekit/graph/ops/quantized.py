@@ -174,6 +174,10 @@ class QConv2d(_Clamped, Op):
         y = (n, *window_output((h, wd), (kh, kw), self.stride, self.padding, self.dilation), o)
         return (Type(y), Type(y, DType.BITS)) if self.real else _results(y)
 
+    def shared(self) -> tuple[tuple[int, int], ...]:
+        """A depthwise convolution can write over its input, row by row; the planner checks that their types are the same."""
+        return ((0, 0),) if self.groups > 1 and self.stride == (1, 1) else ()
+
     def saves(self) -> tuple[int, ...]:
         return () if self.real else (1,)
 

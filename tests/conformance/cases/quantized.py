@@ -56,6 +56,11 @@ def conv(g: Geometry, y: tuple[float, float], bias: bool, mask: bool, weight: St
     return Case(QConv2d(*g.window), operands, (0, 1) if mask else (0,))
 
 
+def in_place(g: Geometry, mask: bool, data: Data) -> Case:
+    """A depthwise convolution over its own input."""
+    return replace(conv(g, QUANTS[1], True, mask, CONSTANT, data), inplace=(0, 0))
+
+
 def real(g: Geometry, bias: bool, data: Data) -> Case:
     """Without a result's scale: float32."""
     case = conv(g, QUANTS[1], bias, False, CONSTANT, data)
@@ -153,6 +158,8 @@ def table() -> list[Case]:
         for bias, mask, weight in ((False, False, STATE), (True, True, CONSTANT)):
             cases.append(conv(g, QUANTS[1], bias, mask, weight, data))
         cases.append(real(g, True, data))
+        if g.groups > 1 and g.stride == (1, 1) and g.x == g.y:
+            cases += [in_place(g, mask, data) for mask in (False, True)]
     for y in (*QUANTS, *ABSURD):
         cases += [conv(g, y, True, True, CONSTANT, data) for g in (GEOMETRIES[0], GEOMETRIES[18])]
         cases += [mean((2, 5, 7, 19), y, True, data), *elementwise((5, 17), QUANTS[0], y, True, data)]
