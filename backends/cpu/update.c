@@ -111,6 +111,7 @@ static void sgd_part(void *context, int index, int count) {
     const float *scale = call->in[EK_SGD_UPDATE_SCALE];
     float *velocity = call->in[EK_SGD_UPDATE_VELOCITY];
     char *param = call->in[EK_SGD_UPDATE_PARAM];
+    size_t first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_PARAM]); /* element of the block */
     ek_space space = sgd_space(call);
     sgd_row s = {.clip = clip ? *clip : 1.0f, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay};
     s.nesterov = a->nesterov;
@@ -121,11 +122,11 @@ static void sgd_part(void *context, int index, int count) {
     if (scale) whole.key = ek_random_key(call->in[EK_SGD_UPDATE_STEP], a->stream);
     for (size_t at = r.begin; at < r.end;) {
         size_t n = ek_walk_row(&space, &w, r.end - at);
-        void *row = param + w.at[0] * (whole.dtype == EK_I8 ? 1 : 4);
+        void *row = param + (first + w.at[0]) * (whole.dtype == EK_I8 ? 1 : 4);
         s.grad = grad + at, s.velocity = velocity ? velocity + at : NULL;
         s.factor = factor ? factor + w.at[1] : NULL, s.offset = offset ? offset + w.at[2] : NULL;
         if (scale) {
-            whole.param = row, whole.scale = scale + w.at[3], whole.first = at;
+            whole.param = row, whole.scale = scale + w.at[3], whole.first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_GRAD]) + at;
             whole_steps(&s, &whole, n);
         } else {
             sgd_steps(&s, row, n);

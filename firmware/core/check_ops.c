@@ -672,6 +672,9 @@ static const char *sgd_update(const operands *op)
     for (int i = 0; i < grad->rank; i++)
         if (grad->dim[i] > param->dim[i])
             return "grad is no leading block of param";
+    int64_t room = grad->rank > 1 ? (int64_t)param->dim[grad->rank - 2] - grad->dim[grad->rank - 2] : 0;
+    if (a->start < 0 || a->start > room)
+        return "grad's block ends past param";
     if ((velocity == NULL) != (a->momentum == 0))
         return "velocity goes with momentum";
     if (!absent_or(velocity, EK_F32, shape_of(grad)))

@@ -294,6 +294,7 @@ typedef struct {
     float weight_decay;
     int32_t nesterov;
     int32_t stream;
+    int32_t start;
 } ek_sgd_update_attrs;
 _Static_assert(sizeof(ek_sgd_update_attrs) <= 48, "attribute words");
 

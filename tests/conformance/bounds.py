@@ -221,7 +221,7 @@ def _sgd(op: update.SgdUpdate, operands: Operands, results: Sequence[Array]) -> 
     assert param is not None
     assert grad is not None
     assert whole is not None
-    block = param[update.leading_block(grad.shape)]
+    block = param[op.block(grad.shape)]
     if scale is not None:
         scale = scale[: grad.shape[-1]]
         block = block * scale
@@ -232,7 +232,7 @@ def _sgd(op: update.SgdUpdate, operands: Operands, results: Sequence[Array]) -> 
     if scale is not None and step is not None:
         return [Bound(unsure=_near_rounding(op, operands, size / scale)), *([] if velocity is None else [Bound(8 * EPS * v)])]
     change = np.zeros(param.shape)
-    change[update.leading_block(grad.shape)] = size
+    change[op.block(grad.shape)] = size
     error = Bound(8 * EPS * np.where(change != 0, np.abs(results[0]) + change, 0))
     return [error] if velocity is None else [error, Bound(8 * EPS * v)]
 
@@ -249,10 +249,11 @@ def _near_rounding(op: update.SgdUpdate, operands: Operands, size: Array) -> Arr
     assert grad is not None
     assert scale is not None
     assert step is not None
-    block, unit = update.leading_block(grad.shape), scale[: grad.shape[-1]]
+    block, unit, first = op.block(grad.shape), scale[: grad.shape[-1]], op.start * grad.shape[-1]
     real = q[block] * unit
-    after = op.reference(real, grad, velocity, factor, offset, clip, None, None)[0]
-    drawn = elementwise.uniform(op.stream, int(step[0]), int(step[1]), grad.size).reshape(grad.shape)
+    plain = dataclasses.replace(op, start=0)
+    after = plain.reference(real, grad, velocity, factor, offset, clip, None, None)[0]
+    drawn = elementwise.uniform(op.stream, int(step[0]), int(step[1]), first + grad.size)[first:].reshape(grad.shape)
     value = drawn - (real - after) / unit
     unsure = np.zeros(q.shape, np.bool_)
     near = np.abs(value - np.rint(value)) <= 16 * EPS * (1 + size) + 1e-15 * np.abs(real / unit)

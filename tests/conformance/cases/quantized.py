@@ -130,6 +130,12 @@ def updates(data: Data) -> list[Case]:
         cases.append(update(param, grad, op, "", data.i8(param, storage=STATE), data))
         integers = data.integers(param, -(1 << 20), 1 << 20)
         cases.append(update(param, grad, op, "channel", replace(integers, storage=STATE), data, 100.0))
+    for whole in (data.i8((1, 1, 33, 18), storage=STATE), data.floats((33, 18), storage=STATE)):
+        case = update(whole.array.shape, (*whole.array.shape[:-2], 9, 18), SgdUpdate(lr=0.1, start=20), "", whole, data)
+        integers = whole.array.dtype == np.int8
+        cases.append(
+            case if integers else replace(case, op=replace(case.op, stream=0), operands=(*case.operands[:6], None, None))
+        )  # type: ignore[call-arg]
     ends = np.array([127, -127, 2**31 - 1, -(2**31) + 1], np.int64)
     plain = SgdUpdate(lr=1.0)
     cases.append(update((4,), (4,), plain, "", Operand(ends.clip(-127, 127).astype(np.int8), STATE), data, 1e3))
