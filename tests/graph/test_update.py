@@ -94,3 +94,27 @@ def test_batch_norm(affine):
     tensors = [None if a is None else torch.from_numpy(a) for a in (mean, var, scale, shift)]
     judged = F.batch_norm(torch.from_numpy(x).permute(0, 3, 1, 2), *tensors, eps=1e-3).permute(0, 2, 3, 1)
     np.testing.assert_allclose(y, judged.numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32])
+def test_integers_follow_the_real_step_on_average(dtype):
+    """100 steps of 0.03 units move a parameter by three units, give or take what is drawn; nothing is lost to rounding."""
+    q = np.zeros((40, 25), dtype)
+    scale, grad = np.full(25, 0.5), np.full((40, 25), 0.15)
+    for step in range(100):
+        (q,) = SgdUpdate(lr=0.1, stream=1).reference(q, grad, *[None] * 4, scale, np.array([5, step], np.int32))
+    assert q.dtype == dtype
+    assert abs(q.mean() + 3.0) < 0.2
+    assert 1.2 < q.std() < 2.2  # sqrt(100 · 0.03 · 0.97)
+
+
+def test_integers_stay_in_range_and_their_block_may_start_anywhere():
+    q = np.array([[127, -127, 0], [1, 2, 3], [4, 5, 6]], np.int8)
+    step, scale = np.array([0, 0], np.int32), np.ones(3)
+    op = SgdUpdate(lr=1.0)
+    (far,) = op.reference(q, np.array([[-9.0, 9.0, 1000.0]]), *[None] * 4, scale, step)
+    np.testing.assert_array_equal(far, [[127, -127, -127], [1, 2, 3], [4, 5, 6]])
+    (last,) = SgdUpdate(lr=1.0, start=2).reference(q, np.array([[1.0, 2.0, 3.0]]), *[None] * 4, scale, step)
+    np.testing.assert_array_equal(last, [[127, -127, 0], [1, 2, 3], [3, 3, 3]])
+    with pytest.raises(ShapeError, match="from 3 on"):
+        SgdUpdate(start=3).infer(Type((3, 3)), Type((1, 3)), *[None] * 6)
