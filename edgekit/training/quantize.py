@@ -31,6 +31,7 @@ _MOVES = (Reshape, Permute, Slice)  #: ops that keep what an int8 element stands
 _CLAMPS = (Function.RELU, Function.RELU6)
 _IMAGE_MEAN = 0b0110  #: the axes of ``Reduce`` over height and width
 _WEIGHT_MOST = 127
+_ROOM = 2.0  #: how far a trained weight may outgrow its channel's largest
 
 
 @dataclass(frozen=True)
@@ -282,9 +283,10 @@ class _Converter:
         return v if v.shape == shape else self.build(Reshape.to(shape), v)
 
     def _weight(self, w: Value, shape: tuple[int, ...]) -> tuple[Value, Array]:
-        """Symmetric int8 with a scale for each output channel: the largest weight of a channel is ±127."""
+        """Symmetric int8, one scale an output channel: the largest weight is ±127, or half of that where it is trained."""
         array = np.asarray(self.model.graph.array(w), np.float64)
         largest = np.abs(array).reshape(-1, array.shape[-1]).max(axis=0)
+        largest = largest * _ROOM if w in self.trainables else largest
         scale = np.where(largest > 0, largest / _WEIGHT_MOST, 1.0).astype(np.float32)
         return self._integers(w, array, scale, DType.I8, shape), scale
 

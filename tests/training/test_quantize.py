@@ -274,9 +274,9 @@ def trained(net: Net, steps: int, quantize: edgekit.Int8 | None, **options: obje
 
 SCHEMES = {
     "full": {"update": "full", "optimizer": edgekit.SGD(lr=0.05)},
-    "sliced": {"update": {"blocks.1.*.weight": 0.5, "classifier.*": 0.5}, "optimizer": edgekit.SGD(lr=0.1)},
+    "sliced": {"update": {"blocks.1.*.0.weight": 0.5, "classifier.*": 0.5}, "optimizer": edgekit.SGD(lr=0.2)},
     "momentum": {"update": "last:1", "optimizer": edgekit.SGD(lr=0.02, momentum=0.9, weight_decay=1e-3), "clip_norm": 2.0},
-    "accumulated": {"update": "bias:4", "optimizer": edgekit.SGD(lr=0.1), "accumulate": 2},
+    "accumulated": {"update": "bias:4", "optimizer": edgekit.SGD(lr=1.0), "accumulate": 2},
 }
 
 
