@@ -86,10 +86,9 @@ static void add_factors(job *j, double a, double b) {
     double larger = a > b ? a : b;
     j->shift = 1;
     if (!(a >= 0 && b >= 0 && larger >= 0x1p-10 && larger <= 0x1p10)) return;
-    int exponent;
-    frexp(larger, &exponent);
-    j->shift = 20 - exponent;
-    j->a_factor = (int32_t)rint(ldexp(a, j->shift)), j->b_factor = (int32_t)rint(ldexp(b, j->shift));
+    j->shift = 20 - ek_exponent(larger);
+    double unit = ek_power_of_two(j->shift);
+    j->a_factor = (int32_t)rint(a * unit), j->b_factor = (int32_t)rint(b * unit);
 }
 
 static void q_add(const ek_call *call) {

@@ -24,12 +24,26 @@ typedef struct {
     int32_t m, shift;
 } ek_factor;
 
+/* e of a positive number f 2^e, 1/2 ≤ f < 1. */
+static inline int ek_exponent(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (int)(bits >> 52) - 1022;
+}
+
+static inline double ek_power_of_two(int e) {
+    uint64_t bits = (uint64_t)(e + 1023) << 52;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 static inline ek_factor ek_fixed_point(double factor) {
     if (!(factor >= 0x1p-31 && factor <= 0x1p16)) return (ek_factor){0, 31};
-    int exponent;
-    int64_t m = (int64_t)rint(frexp(factor, &exponent) * 0x1p31);
-    if (m == (int64_t)1 << 31) m >>= 1, exponent++;
-    return (ek_factor){(int32_t)m, 31 - exponent};
+    int shift = 31 - ek_exponent(factor);
+    int64_t m = (int64_t)rint(factor * ek_power_of_two(shift));
+    if (m == (int64_t)1 << 31) m >>= 1, shift--;
+    return (ek_factor){(int32_t)m, shift};
 }
 
 EK_INLINE int64_t ek_saturate(int64_t total) {

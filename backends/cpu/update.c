@@ -52,7 +52,7 @@ EK_INLINE int64_t stored(const whole_row *w, size_t i) {
 }
 
 static __attribute__((minsize)) void whole_change(const whole_row *w, size_t i, float change) {
-    float moved = floorf((float)ek_draw(w->key, w->first + i) * 0x1p-24f - change);
+    float moved = floorf((float)(uint32_t)ek_draw(w->key, w->first + i) * 0x1p-24f - change);
     moved = moved < -0x1p30f ? -0x1p30f : moved > 0x1p30f ? 0x1p30f : moved;
     if (moved != moved) return; /* a gradient that is NaN */
     int64_t q = stored(w, i) + (int64_t)moved, most = w->dtype == EK_I8 ? 127 : INT32_MAX;
