@@ -23,7 +23,7 @@ from edgekit.errors import (
 )
 
 if TYPE_CHECKING:
-    from edgekit.compilation import compile
+    from edgekit.compilation import Int8, compile
     from edgekit.program import Program, load
     from edgekit.sessions import Device, Metrics, Session, connect
     from edgekit.telemetry import Record
@@ -37,6 +37,7 @@ __all__ = [
     "DivergedError",
     "EdgekitError",
     "InputError",
+    "Int8",
     "IntegrityError",
     "InternalError",
     "LinkError",
@@ -54,6 +55,7 @@ __all__ = [
 _HOMES = {
     "SGD": "edgekit.training.optimizers",
     "Device": "edgekit.sessions",
+    "Int8": "edgekit.compilation",
     "Metrics": "edgekit.sessions",
     "Program": "edgekit.program",
     "Record": "edgekit.telemetry",

@@ -1,7 +1,7 @@
 """``compile``: the whole way from a PyTorch model to a training Program.
 
-capture → choose → move permutations → fold → plan (autodiff, optimizer) → lower (passes, memory). The file is not named after
-the function: a submodule ``edgekit.compile`` would hide it.
+capture → choose → move permutations → fold → quantise, if asked → plan (autodiff, optimizer) → lower (passes, memory). The
+file is not named after the function: a submodule ``edgekit.compile`` would hide it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgekit.backends import Capability
@@ -17,13 +17,18 @@ from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
 from edgekit.board import Board, load_board
 from edgekit.compiler import compile_program
+from edgekit.compiler.compile import lower
 from edgekit.compiler.layout import move_permutes
+from edgekit.compiler.split import Peak, peak_of, split_wide
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.frontends.torch import Loss, capture
+from edgekit.graph.entry import Entry
+from edgekit.graph.model import Model
 from edgekit.program import Architecture, Program
 from edgekit.training.fold import fold
 from edgekit.training.optimizers import SGD
 from edgekit.training.plan import make_plan
+from edgekit.training.quantize import quantize as to_int8
 from edgekit.training.scheme import Update, choose
 
 if TYPE_CHECKING:
@@ -31,6 +36,20 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64, "armv7e-m": Architecture.ARMV7EM}
 CAPABILITIES: dict[str, Capability] = {"cpu": CPU, "cortex-m": CORTEX_M}
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Compile to int8: weights and activations in 8 bits, gradients in float32 (docs/quantization.md).
+
+    Attributes:
+        inputs: about a hundred of the model's real inputs, samples first (a tuple where it has several), which the activations'
+            ranges are taken from. Their number is a multiple of the batch, or the rest is left out.
+        scaled_updates: quantisation-aware scaling of the updates; False leaves it out, for comparison.
+    """
+
+    inputs: torch.Tensor | tuple[torch.Tensor, ...]
+    scaled_updates: bool = True
 
 
 def compile(
@@ -43,6 +62,7 @@ def compile(
     optimizer: SGD | None = None,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    quantize: Int8 | None = None,
     name: str | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> Program:
@@ -59,6 +79,7 @@ def compile(
         optimizer: SGD() if not given.
         clip_norm: scale the gradients so that their norm is at most this.
         accumulate: micro-batches whose mean gradient makes one step.
+        quantize: compute in int8, calibrated on these inputs; None: in float32.
         name: what reports call the model; its class by default.
         progress: called with each stage's name as it starts.
 
@@ -76,11 +97,26 @@ def compile(
         captured = capture(model, example, loss)
     with clock.stage("scheme"):
         choice = choose(captured, update)
+    int8_inputs: dict[str, list[float]] = {}
     with clock.stage("fold"):
         partial = {name for name, fraction in choice.fractions.items() if fraction < 1}
         folded, trainables = fold(move_permutes(captured, keep=partial), choice.fractions)
+    if quantize is not None:
+        with clock.stage("quantise"):
+            samples = quantize.inputs if isinstance(quantize.inputs, tuple) else (quantize.inputs,)
+            arrays = [t.detach().numpy() for t in samples]
+            whole = to_int8(folded, trainables, arrays, scaled_updates=quantize.scaled_updates)
+        folded, trainables = whole.model, whole.trainables
+        int8_inputs = {str(i): list(map(float, pair)) for i, pair in enumerate(whole.inputs) if pair is not None}
+
+    def plan(model: Model) -> dict[str, Entry]:
+        return make_plan(model, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
+
+    if quantize is not None:
+        with clock.stage("split"):
+            folded = split_wide(folded, lambda model: _peak(plan(model), capability))
     with clock.stage("differentiate"):
-        entries = make_plan(folded, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
+        entries = plan(folded)
     if progress is not None:
         progress("compile")
     return compile_program(
@@ -97,9 +133,15 @@ def compile(
             "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__),
             "bindings": [trainable.binding.to_json() for trainable in trainables],
             "digests": captured.digests,
+            "int8_inputs": int8_inputs,
         },
         seconds=clock.seconds,
     )
+
+
+def _peak(entries: dict[str, Entry], capability: Capability) -> Peak:
+    """Of a training step, without recomputation, which takes long to choose."""
+    return peak_of(lower(entries["train_step"], capability, recompute=False).entry.graph)
 
 
 def _capability(board: Board) -> Capability:

@@ -13,9 +13,12 @@ from edgekit.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+    from edgekit.compilation import Int8
     from edgekit.training.optimizers import SGD
 
     Batch = tuple[Any, Any]
+
+CALIBRATION = 256
 
 _FORM = 'a model is named "file.py:callable"; the callable takes nothing and returns (module, (inputs, targets))'
 
@@ -57,6 +60,30 @@ def resize_batch(example: Batch, samples: int) -> Batch:
         return value[torch.arange(samples) % len(value)]
 
     return resize(example[0]), resize(example[1])
+
+
+def load_calibration(folder: Path, example: Batch) -> Int8:
+    """The inputs of a data set's folder to calibrate with: at most ``CALIBRATION`` samples from all of it.
+
+    Raises:
+        InputError: a file is missing or no .npy.
+    """
+    import numpy as np
+    import torch
+
+    from edgekit.compilation import Int8
+
+    count = len(example[0]) if isinstance(example[0], (tuple, list)) else 1
+    found = []
+    for name in ("inputs", *(f"inputs_{i}" for i in range(1, count))):
+        path = folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise InputError(f"cannot calibrate with {path}: {e}", "give a folder with inputs.npy, as --data takes it") from e
+        rows = np.linspace(0, len(array) - 1, min(len(array), CALIBRATION)).astype(int)
+        found.append(torch.from_numpy(np.asarray(array[rows], np.float32)))
+    return Int8(tuple(found))
 
 
 def parse_optimizer(text: str) -> SGD:

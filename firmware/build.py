@@ -132,6 +132,15 @@ TARGETS: dict[str, Target] = {
     )
 }
 
+#: Sources that wait for memory, run once, or say themselves how to vectorise what is hot: small rather than fast.
+_COMPACT = {
+    "check_ops": ("-Oz",),
+    "dropout": ("-Os", "-fno-vectorize"),
+    "q_conv2d": ("-Os", "-fno-vectorize"),
+    "quant": ("-Oz", "-fno-vectorize"),
+    "shape": ("-Oz", "-fno-vectorize"),
+}
+
 #: Programs that run no ops; the kernels are part of every other.
 WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
 
@@ -206,15 +215,27 @@ def _jobs(program: str, target: Target) -> list[Job]:
     baseline = target.isas[-1].flags
     if program not in WITHOUT_KERNELS:
         sources.append(CPU / "table.c")
-    jobs = [Job(path.name, (*common, "-O2", *_zig(target, baseline), "-c", str(path))) for path in sources]
+    jobs = []
+    for path in sources:
+        jobs.append(Job(path.name, (*common, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path))))
     for path in sorted(CPU.glob("*.c")) if program not in WITHOUT_KERNELS else ():
         if path.name == "table.c":
             continue
         for isa in target.isas:
-            optimization = target.optimization or isa.optimization
-            flags = (*common, optimization, *_zig(target, isa.flags), f"-DEK_ISA={isa.name}", "-c", str(path))
+            flags = (
+                *common,
+                *_optimization(target, path, isa.optimization),
+                *_zig(target, isa.flags),
+                f"-DEK_ISA={isa.name}",
+                "-c",
+                str(path),
+            )
             jobs.append(Job(f"{path.name} ({isa.name})", flags))
     return jobs
+
+
+def _optimization(target: Target, source: Path, usual: str) -> tuple[str, ...]:
+    return (target.optimization,) if target.optimization else _COMPACT.get(source.stem, (usual,))
 
 
 def _zig(target: Target, flags: tuple[str, ...]) -> tuple[str, ...]:

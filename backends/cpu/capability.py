@@ -26,6 +26,6 @@ CPU = Capability(
         Conv2dInputGrad.code: _CHEAP,
         Affine.code: Epilogue(frozenset(Function), _MASKS),
     },
-    moved=frozenset({DType.F32, DType.I32}),
+    moved=frozenset({DType.F32, DType.I32, DType.I8}),
     alignment=64,
 )

@@ -2,6 +2,7 @@
  * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
  * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's. */
 #include "conv.h"
+#include "real.h"
 #include "winograd.h"
 
 static ek_conv geometry(const ek_tensor *x, const ek_tensor *y, const int32_t *stride, const int32_t *padding,
@@ -132,8 +133,10 @@ static int input_grad_is_winograd(const ek_conv *c) {
 
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = input_grad_geometry(call);
-    if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
-    if (input_grad_is_winograd(&c)) return EK_NAME(ek_winograd_scratch)((size_t)c.outputs, (size_t)c.channels, threads);
+    size_t real = EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]);
+    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_scratch)(&c);
+    if (input_grad_is_winograd(&c))
+        return real + EK_NAME(ek_winograd_scratch)((size_t)c.outputs, (size_t)c.channels, threads);
     size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
     for (int h = 0; h < c.stride_h && h < c.height; h++) {
         for (int w = 0; w < c.stride_w && w < c.width; w++) {
@@ -143,11 +146,12 @@ static size_t input_grad_scratch(const ek_call *call, int threads) {
             if (need > most) most = need;
         }
     }
-    return most;
+    return real + most;
 }
 
-static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epilogue *finish, int group, int phase_h,
-        int phase_w) {
+/* One phase of one group's pixels; `w` in float32. */
+static void input_grad_phase(const ek_call *call, const ek_conv *c, const float *w, const ek_epilogue *finish, int group,
+        int phase_h, int phase_w) {
     ek_phase down = ek_phase_of(phase_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
     ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
     int grid_h = (c->height - phase_h + c->stride_h - 1) / c->stride_h;
@@ -168,7 +172,7 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epi
 
     ptrdiff_t tap = (ptrdiff_t)channels * c->outputs;
     g.b = (ek_weights){.depth = outputs, .taps_w = (size_t)across.count, .by_k = 1, .by_n = c->outputs};
-    g.b.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_W] + group_at * outputs;
+    g.b.data = w + group_at * outputs;
     g.b.data += (down.first * c->kernel_w + across.first) * tap;
     g.b.tap_row = down.step * c->kernel_w * tap, g.b.tap_column = across.step * tap;
 
@@ -176,35 +180,39 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const ek_epi
             .height = c->height, .width = c->width};
     g.places.step_h = c->stride_h, g.places.step_w = c->stride_w, g.places.first_h = phase_h,
             g.places.first_w = phase_w;
-    EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
+    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
 }
 
 /* A convolution of dy with the filter turned round, its taps from the last to the first. */
-static void input_grad_winograd(const ek_call *call, const ek_conv *c, const ek_epilogue *finish) {
+static void input_grad_winograd(const ek_call *call, const ek_conv *c, const float *w, const ek_epilogue *finish) {
     ek_winograd g = {.images = c->images, .height = c->out_h, .width = c->out_w, .out_h = c->height, .out_w = c->width,
             .k = (size_t)c->outputs, .n = (size_t)c->channels, .first_h = c->top - 2, .first_w = c->left - 2,
             .x = call->in[EK_CONV2D_INPUT_GRAD_DY], .finish = *finish};
     ptrdiff_t tap = (ptrdiff_t)c->channels * c->outputs;
-    g.w = (ek_weights){.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_W] + 8 * tap, .depth = g.k, .taps_w = 3,
+    g.w = (ek_weights){.data = w + 8 * tap, .depth = g.k, .taps_w = 3,
             .tap_row = -3 * tap, .tap_column = -tap, .by_k = 1, .by_n = c->outputs};
-    EK_NAME(ek_winograd)(&g, call->pool, call->scratch);
+    EK_NAME(ek_winograd)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
 }
 
 static void input_grad_run(const ek_call *call) {
     ek_conv c = input_grad_geometry(call);
     ek_epilogue finish = ek_backward_epilogue(call, ((const ek_conv2d_input_grad_attrs *)call->attrs)->act);
+    const ek_tensor *t = call->in_t[EK_CONV2D_INPUT_GRAD_W];
+    const float *filters = EK_NAME(ek_real_weight)(t, call->in[EK_CONV2D_INPUT_GRAD_W],
+            call->in[EK_CONV2D_INPUT_GRAD_SCALE], call->scratch);
     if (ek_is_depthwise(&c)) {
-        const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY], *w = call->in[EK_CONV2D_INPUT_GRAD_W];
-        EK_NAME(ek_depthwise_input_grad)(&c, dy, w, &finish, call->pool, call->scratch);
+        EK_NAME(ek_depthwise_input_grad)(&c, call->in[EK_CONV2D_INPUT_GRAD_DY], filters, &finish, call->pool,
+                (char *)call->scratch + EK_NAME(ek_real_bytes)(t));
         return;
     }
     if (input_grad_is_winograd(&c)) {
-        input_grad_winograd(call, &c, &finish);
+        input_grad_winograd(call, &c, filters, &finish);
         return;
     }
     for (int group = 0; group < c.groups; group++)
         for (int h = 0; h < c.stride_h && h < c.height; h++)
-            for (int w = 0; w < c.stride_w && w < c.width; w++) input_grad_phase(call, &c, &finish, group, h, w);
+            for (int w = 0; w < c.stride_w && w < c.width; w++)
+                input_grad_phase(call, &c, filters, &finish, group, h, w);
 }
 
 /* --- weight gradient --- */
@@ -215,25 +223,29 @@ static int weight_grad_is_winograd(const ek_conv *c) {
 
 static size_t weight_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = weight_grad_geometry(call);
-    if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_weight_grad_scratch)(&c, threads);
+    size_t real = EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_WEIGHT_GRAD_X]);
+    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_weight_grad_scratch)(&c, threads);
     if (weight_grad_is_winograd(&c))
-        return EK_NAME(ek_winograd_grad_scratch)((size_t)c.channels, (size_t)c.outputs, threads);
-    return EK_NAME(ek_outer_gemm_scratch)(rows_of(&c), patch_of(&c), (size_t)(c.outputs / c.groups), threads);
+        return real + EK_NAME(ek_winograd_grad_scratch)((size_t)c.channels, (size_t)c.outputs, threads);
+    return real + EK_NAME(ek_outer_gemm_scratch)(rows_of(&c), patch_of(&c), (size_t)(c.outputs / c.groups), threads);
 }
 
 static void weight_grad_run(const ek_call *call) {
     ek_conv c = weight_grad_geometry(call);
-    const float *x = call->in[EK_CONV2D_WEIGHT_GRAD_X], *dy = call->in[EK_CONV2D_WEIGHT_GRAD_DY];
+    const ek_tensor *t = call->in_t[EK_CONV2D_WEIGHT_GRAD_X];
+    const float *dy = call->in[EK_CONV2D_WEIGHT_GRAD_DY], *x = EK_NAME(ek_real_activation)(t,
+            call->in[EK_CONV2D_WEIGHT_GRAD_X], call->in[EK_CONV2D_WEIGHT_GRAD_QUANT], call->scratch);
+    void *scratch = (char *)call->scratch + EK_NAME(ek_real_bytes)(t);
     float *dw = call->out[EK_CONV2D_WEIGHT_GRAD_DW], *db = call->out[EK_CONV2D_WEIGHT_GRAD_DB];
     if (ek_is_depthwise(&c)) {
-        EK_NAME(ek_depthwise_weight_grad)(&c, x, dy, dw, db, call->pool, call->scratch);
+        EK_NAME(ek_depthwise_weight_grad)(&c, x, dy, dw, db, call->pool, scratch);
         return;
     }
     if (weight_grad_is_winograd(&c)) {
         ek_winograd_grad g = {.images = c.images, .height = c.height, .width = c.width, .out_h = c.out_h, .out_w = c.out_w,
                 .k = (size_t)c.channels, .n = (size_t)c.outputs, .first_h = -c.top, .first_w = -c.left, .x = x, .dy = dy,
                 .dw = dw, .db = db};
-        EK_NAME(ek_winograd_grad)(&g, call->pool, call->scratch);
+        EK_NAME(ek_winograd_grad)(&g, call->pool, scratch);
         return;
     }
     for (int group = 0; group < c.groups; group++) {
@@ -242,7 +254,7 @@ static void weight_grad_run(const ek_call *call) {
         g.a = patches_of(&c, x, group);
         g.dy = dy + at, g.dw = dw + at, g.db = db ? db + at : NULL;
         g.dy_ld = g.dw_ld = (size_t)c.outputs;
-        EK_NAME(ek_outer_gemm)(&g, call->pool, call->scratch);
+        EK_NAME(ek_outer_gemm)(&g, call->pool, scratch);
     }
 }
 

@@ -3,15 +3,7 @@
 #include <math.h>
 
 #include "bits.h"
-
-static const uint64_t golden = 0x9E3779B97F4A7C15u;
-
-/* The finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014). */
-EK_INLINE uint64_t mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
+#include "random.h"
 
 typedef struct {
     const ek_call *call;
@@ -23,7 +15,7 @@ typedef struct {
 EK_INLINE uint32_t kept(const dropout_job *job, uint64_t first) {
     uint32_t bits = 0;
     for (uint32_t i = 0; i < EK_GROUP; i++)
-        bits |= (uint32_t)(mix(job->key + golden * (first + i + 1)) >> 40 >= job->threshold) << i;
+        bits |= (uint32_t)(ek_draw(job->key, first + i) >= job->threshold) << i;
     return bits;
 }
 
@@ -47,9 +39,7 @@ static void dropout_part(void *context, int index, int count) {
 
 static void dropout(const ek_call *call) {
     const ek_dropout_attrs *a = call->attrs;
-    const int32_t *step = call->in[EK_DROPOUT_STEP]; /* seed, steps done */
-    uint64_t key = mix(((uint64_t)(uint32_t)step[0] << 32 | (uint32_t)step[1]) + golden);
-    dropout_job job = {.call = call, .key = mix(key + golden * ((uint64_t)a->stream + 1))};
+    dropout_job job = {.call = call, .key = ek_random_key(call->in[EK_DROPOUT_STEP], a->stream)};
     job.threshold = (uint64_t)ceil((double)a->p * 0x1p24);
     job.scale = (float)(1.0 / (1.0 - (double)a->p));
     ek_parallel(call->pool, ek_elements(call->in_t[EK_DROPOUT_X]), dropout_part, &job);

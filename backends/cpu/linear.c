@@ -1,5 +1,6 @@
 /* linear, linear_input_grad, linear_weight_grad: y = act(x @ w + bias + residual) and its gradients. */
 #include "gemm.h"
+#include "real.h"
 
 static size_t columns(const ek_tensor *t) { return t->dim[t->rank - 1]; }
 
@@ -20,7 +21,9 @@ static ek_weights backward_weights(const ek_call *call) {
             .by_n = w->dim[1]};
 }
 
-static int worth_packing(size_t m, const ek_tensor *w) { return w->storage == EK_CONSTANT && m <= EK_PACK_ROWS; }
+static int worth_packing(size_t m, const ek_tensor *w) {
+    return w->storage == EK_CONSTANT && w->dtype == EK_F32 && m <= EK_PACK_ROWS;
+}
 
 static size_t forward_scratch(const ek_call *call, int threads) {
     const ek_tensor *w = call->in_t[EK_LINEAR_W];
@@ -50,7 +53,7 @@ static void forward_run(const ek_call *call) {
 
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     const ek_tensor *w = call->in_t[EK_LINEAR_INPUT_GRAD_W];
-    return EK_NAME(ek_gemm_scratch)(w->dim[1], w->dim[0], threads);
+    return EK_NAME(ek_real_bytes)(w) + EK_NAME(ek_gemm_scratch)(w->dim[1], w->dim[0], threads);
 }
 
 static size_t input_grad_prepared(const ek_call *call) {
@@ -70,22 +73,25 @@ static void input_grad_run(const ek_call *call) {
     const ek_tensor *dy = call->in_t[EK_LINEAR_INPUT_GRAD_DY], *w = call->in_t[EK_LINEAR_INPUT_GRAD_W];
     ek_gemm g = {.m = rows(dy), .k = w->dim[1], .n = w->dim[0], .b = backward_weights(call), .packed = call->prepared};
     g.a = (ek_rows){.data = call->in[EK_LINEAR_INPUT_GRAD_DY], .ld = g.k};
+    g.b.data = EK_NAME(ek_real_weight)(w, g.b.data, call->in[EK_LINEAR_INPUT_GRAD_SCALE], call->scratch);
     g.finish = ek_backward_epilogue(call, attrs->act);
-    EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
+    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(w));
 }
 
 static size_t weight_grad_scratch(const ek_call *call, int threads) {
     const ek_tensor *x = call->in_t[EK_LINEAR_WEIGHT_GRAD_X], *dy = call->in_t[EK_LINEAR_WEIGHT_GRAD_DY];
-    return EK_NAME(ek_outer_gemm_scratch)(rows(x), columns(x), columns(dy), threads);
+    return EK_NAME(ek_real_bytes)(x) + EK_NAME(ek_outer_gemm_scratch)(rows(x), columns(x), columns(dy), threads);
 }
 
 static void weight_grad_run(const ek_call *call) {
     const ek_tensor *x = call->in_t[EK_LINEAR_WEIGHT_GRAD_X], *dy = call->in_t[EK_LINEAR_WEIGHT_GRAD_DY];
     ek_outer_gemm g = {.m = rows(x), .k = columns(x), .n = columns(dy), .dy = call->in[EK_LINEAR_WEIGHT_GRAD_DY]};
-    g.a = (ek_rows){.data = call->in[EK_LINEAR_WEIGHT_GRAD_X], .ld = g.k};
+    g.a = (ek_rows){.ld = g.k};
+    g.a.data = EK_NAME(ek_real_activation)(x, call->in[EK_LINEAR_WEIGHT_GRAD_X], call->in[EK_LINEAR_WEIGHT_GRAD_QUANT],
+            call->scratch);
     g.dy_ld = g.dw_ld = g.n;
     g.dw = call->out[EK_LINEAR_WEIGHT_GRAD_DW], g.db = call->out[EK_LINEAR_WEIGHT_GRAD_DB];
-    EK_NAME(ek_outer_gemm)(&g, call->pool, call->scratch);
+    EK_NAME(ek_outer_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(x));
 }
 
 const ek_kernel EK_NAME(ek_kernel_linear) = {forward_scratch, forward_prepared, forward_prepare, forward_run};

@@ -15,8 +15,9 @@ typedef float square_row_anywhere __attribute__((vector_size(SQUARE * 4), aligne
 
 /* Axes `across` (stride 1 in x) and `along` (stride 1 in y, the innermost) of the space make the transposes. */
 typedef struct {
-    const float *x;
-    float *y;
+    const char *x;
+    char *y;
+    size_t item; /* bytes of an element */
     ek_space space;
     size_t y_stride[EK_MAX_RANK];
     int across;
@@ -49,6 +50,11 @@ static void transpose(const float *from, size_t from_step, size_t rows, size_t c
         for (size_t j = 0; j < columns; j++) to[j * to_step + i] = from[i * from_step + j];
 }
 
+static void transpose_bytes(const char *from, size_t from_step, size_t rows, size_t columns, char *to, size_t to_step) {
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++) to[j * to_step + i] = from[i * from_step + j];
+}
+
 /* One unit: a band of BAND rows of one transpose. Units number the band first, then the other axes. */
 static void transpose_part(void *context, int index, int count) {
     const permutation *p = context;
@@ -67,7 +73,10 @@ static void transpose_part(void *context, int index, int count) {
         size_t band = rows - row < BAND ? rows - row : BAND;
         for (size_t j = 0; j < columns; j += WIDTH) {
             size_t width = columns - j < WIDTH ? columns - j : WIDTH;
-            transpose(p->x + from + j, step, band, width, p->y + to + j * to_step, to_step);
+            const char *x = p->x + (from + j) * p->item;
+            char *y = p->y + (to + j * to_step) * p->item;
+            if (p->item == 1) transpose_bytes(x, step, band, width, y, to_step);
+            else transpose((const float *)(const void *)x, step, band, width, (float *)(void *)y, to_step);
         }
     }
 }
@@ -78,13 +87,13 @@ static void rows_part(void *context, int index, int count) {
     ek_range r = ek_share(p->units, 1, index, count);
     ek_walk w = ek_walk_from(&p->space, r.begin * row);
     for (size_t i = r.begin; i < r.end; i++, ek_walk_on(&p->space, &w, row))
-        memmove(p->y + i * row, p->x + w.at[0], row * sizeof *p->y);
+        memmove(p->y + i * row * p->item, p->x + w.at[0] * p->item, row * p->item);
 }
 
 static void permute(const ek_call *call) {
     const ek_permute_attrs *a = call->attrs;
     const ek_tensor *x = call->in_t[EK_PERMUTE_X];
-    permutation p = {.x = call->in[EK_PERMUTE_X], .y = call->out[EK_PERMUTE_Y]};
+    permutation p = {.x = call->in[EK_PERMUTE_X], .y = call->out[EK_PERMUTE_Y], .item = x->dtype == EK_I8 ? 1 : 4};
     size_t stride[EK_MAX_RANK], n = 1;
     for (int i = x->rank - 1; i >= 0; i--) stride[i] = n, n *= x->dim[i];
     if (x->rank == 0) ek_space_add(&p.space, 1, (size_t[EK_OPERANDS]){1});

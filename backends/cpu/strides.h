@@ -5,7 +5,7 @@
 
 #include "parallel.h"
 
-enum { EK_OPERANDS = 3 };
+enum { EK_OPERANDS = 4 };
 
 /* The axes to walk, outermost first, with the operands' strides in elements. Axes of length 1 are left out and axes
  * that all operands pass through evenly are one, so an array that nothing is broadcast over is a single row. */

@@ -17,7 +17,9 @@
     K(SOFTMAX, softmax, isa) K(SOFTMAX_GRAD, softmax_grad, isa) \
     K(NLL_LOSS, nll_loss, isa) K(NLL_LOSS_GRAD, nll_loss_grad, isa) K(ARGMAX_MATCH, argmax_match, isa) \
     K(SGD_UPDATE, sgd_update, isa) K(ACCUMULATE, accumulate, isa) K(FILL, fill, isa) \
-    K(SUM_SQUARES, sum_squares, isa) K(CLIP_COEFFICIENT, clip_coefficient, isa)
+    K(SUM_SQUARES, sum_squares, isa) K(CLIP_COEFFICIENT, clip_coefficient, isa) \
+    K(QUANTIZE, quantize, isa) K(DEQUANTIZE, dequantize, isa) K(Q_CONV2D, q_conv2d, isa) K(Q_ADD, q_add, isa) \
+    K(Q_MEAN, q_mean, isa)
 
 #define DECLARE(CODE, name, isa) extern const ek_kernel ek_kernel_##name##_##isa;
 #define ENTER(CODE, name, isa) [EK_OP_##CODE] = &ek_kernel_##name##_##isa,

@@ -1,6 +1,7 @@
 /* Ops that change state, each in one pass through memory: sgd_update, accumulate, fill; and the norm for clipping. */
 #include <math.h>
 
+#include "random.h"
 #include "strides.h"
 #include "tails.h"
 
@@ -9,7 +10,7 @@ typedef double vd __attribute__((vector_size(EK_LANES * 8)));
 /* What one step does to n neighbours. A vector operand that is absent is NULL. */
 typedef struct {
     const float *grad, *factor, *offset;
-    float *param, *velocity;
+    float *velocity;
     size_t factor_step, offset_step; /* 1, or 0 where the row has one element of it */
     float clip, lr, momentum, weight_decay;
     int nesterov;
@@ -19,8 +20,8 @@ EK_INLINE ek_vf operand(const float *p, size_t step, size_t i, int n) {
     return step ? ek_load_n(p + i, n) : ek_splat(*p);
 }
 
-EK_INLINE void sgd_step(const sgd_row *s, size_t i, int n) {
-    ek_vf p = ek_load_n(s->param + i, n), g = ek_load_n(s->grad + i, n) * s->clip;
+EK_INLINE void sgd_step(const sgd_row *s, float *param, size_t i, int n) {
+    ek_vf p = ek_load_n(param + i, n), g = ek_load_n(s->grad + i, n) * s->clip;
     if (s->factor) g *= operand(s->factor, s->factor_step, i, n);
     if (s->weight_decay != 0.0f) g += s->weight_decay * (s->offset ? p - operand(s->offset, s->offset_step, i, n) : p);
     if (s->velocity) {
@@ -28,19 +29,62 @@ EK_INLINE void sgd_step(const sgd_row *s, size_t i, int n) {
         ek_store_n(s->velocity + i, v, n);
         g = s->nesterov ? g + s->momentum * v : v;
     }
-    ek_store_n(s->param + i, p - s->lr * g, n);
+    ek_store_n(param + i, p - s->lr * g, n);
 }
 
-static void sgd_steps(const sgd_row *s, size_t n) {
+static void sgd_steps(const sgd_row *s, float *param, size_t n) {
     size_t i = 0;
-    for (; i + EK_LANES <= n; i += EK_LANES) sgd_step(s, i, EK_LANES);
-    if (i < n) sgd_step(s, i, (int)(n - i));
+    for (; i + EK_LANES <= n; i += EK_LANES) sgd_step(s, param, i, EK_LANES);
+    if (i < n) sgd_step(s, param, i, (int)(n - i));
 }
 
-/* The gradient's space; its operands are the parameter (of which it is a leading block), factor and offset. */
+/* A row of integers in units of `scale`: their change is rounded up or down at random, so that its mean is right. */
+typedef struct {
+    void *param;
+    int dtype;
+    const float *scale;
+    size_t scale_step;
+    uint64_t key, first; /* of the random numbers: the stream, and the row's first element */
+} whole_row;
+
+EK_INLINE int64_t stored(const whole_row *w, size_t i) {
+    return w->dtype == EK_I8 ? ((int8_t *)w->param)[i] : ((int32_t *)w->param)[i];
+}
+
+static __attribute__((minsize)) void whole_change(const whole_row *w, size_t i, float change) {
+    float moved = floorf((float)(uint32_t)ek_draw(w->key, w->first + i) * 0x1p-24f - change);
+    moved = moved < -0x1p30f ? -0x1p30f : moved > 0x1p30f ? 0x1p30f : moved;
+    if (moved != moved) return; /* a gradient that is NaN */
+    int64_t q = stored(w, i) + (int64_t)moved, most = w->dtype == EK_I8 ? 127 : INT32_MAX;
+    q = q < -most ? -most : q > most ? most : q;
+    if (w->dtype == EK_I8) ((int8_t *)w->param)[i] = (int8_t)q;
+    else ((int32_t *)w->param)[i] = (int32_t)q;
+}
+
+/* As sgd_step, one element at a time: rounding takes longer than the rest. */
+static __attribute__((minsize)) void whole_steps(const sgd_row *s, const whole_row *w, size_t n) {
+    _Pragma("clang loop vectorize(disable) unroll(disable)")
+    for (size_t i = 0; i < n; i++) {
+        float unit = w->scale[i * w->scale_step], g = s->grad[i] * s->clip;
+        if (s->factor) g *= s->factor[i * s->factor_step];
+        if (s->weight_decay != 0.0f) {
+            float from = s->offset ? s->offset[i * s->offset_step] : 0.0f;
+            g += s->weight_decay * ((float)stored(w, i) * unit - from);
+        }
+        if (s->velocity) {
+            float v = s->momentum * s->velocity[i] + g;
+            s->velocity[i] = v;
+            g = s->nesterov ? g + s->momentum * v : v;
+        }
+        whole_change(w, i, s->lr * g / unit);
+    }
+}
+
+/* The gradient's space; its operands are the parameter (of which it is a leading block), factor, offset and scale. */
 static ek_space sgd_space(const ek_call *call) {
     const ek_tensor *param = call->in_t[EK_SGD_UPDATE_PARAM], *grad = call->in_t[EK_SGD_UPDATE_GRAD];
     const ek_tensor *factor = call->in_t[EK_SGD_UPDATE_FACTOR], *offset = call->in_t[EK_SGD_UPDATE_OFFSET];
+    const ek_tensor *scale = call->in_t[EK_SGD_UPDATE_SCALE];
     ek_space s = {0};
     size_t inner[EK_MAX_RANK], size = 1;
     for (int i = param->rank - 1; i >= 0; i--) inner[i] = size, size *= param->dim[i];
@@ -49,6 +93,7 @@ static ek_space sgd_space(const ek_call *call) {
         size_t stride[EK_OPERANDS] = {inner[i]};
         if (factor) stride[1] = ek_broadcast_stride(factor, grad->rank, i);
         if (offset) stride[2] = ek_broadcast_stride(offset, grad->rank, i);
+        if (scale) stride[3] = ek_broadcast_stride(scale, grad->rank, i);
         ek_space_add(&s, grad->dim[i], stride);
     }
     if (s.stride[0][s.rank - 1] > 1) { /* a block of one column: rows of one */
@@ -63,18 +108,29 @@ static void sgd_part(void *context, int index, int count) {
     const ek_sgd_update_attrs *a = call->attrs;
     const float *grad = call->in[EK_SGD_UPDATE_GRAD], *clip = call->in[EK_SGD_UPDATE_CLIP];
     const float *factor = call->in[EK_SGD_UPDATE_FACTOR], *offset = call->in[EK_SGD_UPDATE_OFFSET];
-    float *param = call->in[EK_SGD_UPDATE_PARAM], *velocity = call->in[EK_SGD_UPDATE_VELOCITY];
+    const float *scale = call->in[EK_SGD_UPDATE_SCALE];
+    float *velocity = call->in[EK_SGD_UPDATE_VELOCITY];
+    char *param = call->in[EK_SGD_UPDATE_PARAM];
+    size_t first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_PARAM]); /* element of the block */
     ek_space space = sgd_space(call);
     sgd_row s = {.clip = clip ? *clip : 1.0f, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay};
     s.nesterov = a->nesterov;
     s.factor_step = space.stride[1][space.rank - 1], s.offset_step = space.stride[2][space.rank - 1];
     ek_range r = ek_share(ek_elements(call->in_t[EK_SGD_UPDATE_GRAD]), 64, index, count);
     ek_walk w = ek_walk_from(&space, r.begin);
+    whole_row whole = {.dtype = call->in_t[EK_SGD_UPDATE_PARAM]->dtype, .scale_step = space.stride[3][space.rank - 1]};
+    if (scale) whole.key = ek_random_key(call->in[EK_SGD_UPDATE_STEP], a->stream);
     for (size_t at = r.begin; at < r.end;) {
         size_t n = ek_walk_row(&space, &w, r.end - at);
-        s.param = param + w.at[0], s.grad = grad + at, s.velocity = velocity ? velocity + at : NULL;
+        void *row = param + (first + w.at[0]) * (whole.dtype == EK_I8 ? 1 : 4);
+        s.grad = grad + at, s.velocity = velocity ? velocity + at : NULL;
         s.factor = factor ? factor + w.at[1] : NULL, s.offset = offset ? offset + w.at[2] : NULL;
-        sgd_steps(&s, n);
+        if (scale) {
+            whole.param = row, whole.scale = scale + w.at[3], whole.first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_GRAD]) + at;
+            whole_steps(&s, &whole, n);
+        } else {
+            sgd_steps(&s, row, n);
+        }
         ek_walk_on(&space, &w, n);
         at += n;
     }

@@ -45,8 +45,8 @@ def _fuse_addend(fusion: Fusion, i: int, node: Node) -> None:
         if made is None or mine is None or other is None or mine is other or other.type != mine.type:
             continue
         at, product = made
-        dy, w, addend, saved = product.inputs
-        if addend is None and fusion.merge(at, i, replace(product, inputs=(dy, w, other, saved), outputs=node.outputs)):
+        dy, w, addend, *rest = product.inputs
+        if addend is None and fusion.merge(at, i, replace(product, inputs=(dy, w, other, *rest), outputs=node.outputs)):
             return
 
 
@@ -57,7 +57,7 @@ def _fuse_derivative(fusion: Fusion, i: int, node: Node) -> None:
         return
     at, product = made
     fn = node.op.fn if isinstance(node.op, UnaryGrad) else Function.RELU  # a mask is applied alike for relu and relu6
-    fused = replace(absorb(product, act=fn), inputs=(*product.inputs[:3], saved), outputs=node.outputs)
+    fused = replace(absorb(product, act=fn), inputs=(*product.inputs[:3], saved, product.inputs[4]), outputs=node.outputs)
     fusion.merge(at, i, fused)
 
 

@@ -15,6 +15,7 @@ from edgekit.compiler.dead import remove_dead
 from edgekit.compiler.epilogue import fuse_epilogues
 from edgekit.compiler.linearize import linearize
 from edgekit.compiler.masks import drop_masks
+from edgekit.compiler.parts import split_weight_gradients
 from edgekit.compiler.planner import MemoryPlan, plan_memory
 from edgekit.compiler.recompute import recompute_activations, recompute_parameters
 from edgekit.compiler.rewrite import is_update
@@ -85,7 +86,7 @@ def compile_program(
 
 def lower(entry: Entry, capability: Capability, recompute: bool = True) -> Lowered:
     """Passes, order and memory of one entry. Activations are recomputed in the order found, which is then looked for anew."""
-    graph = optimize(entry.graph, capability)
+    graph = split_weight_gradients(optimize(entry.graph, capability))
     _require_kernels(graph, capability)
     graph = order(graph, capability)
     if recompute and (smaller := recompute_activations(graph)) is not graph:

@@ -62,7 +62,7 @@ def in_place(node: Node, root: dict[Value, Value]) -> list[tuple[Value, Value]]:
     """(result, operand's root) pairs that this node could share memory between, the operand dying here."""
     reads = [root.get(v, v) for v in node.reads]
     pairs = []
-    for r, o in node.op.inplace:
+    for r, o in node.op.shared():
         result, operand = node.outputs[r], node.inputs[o]
         if result is None or operand is None or result.type != operand.type:
             continue

@@ -29,7 +29,7 @@ def linearize(graph: Graph) -> Graph:
             w = node.inputs[1]
             assert w is not None
             if w not in views:
-                views[w] = Value(f"{w.name}.matrix", Type(w.shape[2:]))
+                views[w] = Value(f"{w.name}.matrix", Type(w.shape[2:], w.dtype))
                 nodes.append(Node(Reshape.to(w.shape[2:]), (w,), (views[w],), node.origin))
             assert isinstance(node.op, (Conv2d, Conv2dInputGrad))
             cls = Linear if isinstance(node.op, Conv2d) else LinearInputGrad

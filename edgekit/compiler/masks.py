@@ -43,5 +43,5 @@ def _with_result(node: Node, mask: Value, y: Value, fn: Function) -> Node | None
     if isinstance(node.op, ApplyMask) and node.op.scale == 1.0:
         return replace(node, op=UnaryGrad(fn), inputs=(node.inputs[0], y))
     if isinstance(node.op, (Conv2dInputGrad, LinearInputGrad)) and node.inputs[3] is mask:
-        return replace(node, op=replace(node.op, act=fn), inputs=(*node.inputs[:3], y))
+        return replace(node, op=replace(node.op, act=fn), inputs=(*node.inputs[:3], y, node.inputs[4]))
     return None

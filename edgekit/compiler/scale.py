@@ -52,6 +52,6 @@ def _depthwise(x: Value, dy: Value, total: Value, node: Node) -> list[Node]:
             v = image
         images.append(v)
     dw = Value(f"{total.name}.depthwise", Type((1, 1, 1, channels)))
-    nodes.append(Node(Conv2dWeightGrad(groups=channels), tuple(images), (dw, None), node.origin))
+    nodes.append(Node(Conv2dWeightGrad(groups=channels), (*images, None), (dw, None), node.origin))
     nodes.append(Node(Reshape.to(total.shape), (dw,), (total,), node.origin))
     return nodes

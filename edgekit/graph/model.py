@@ -115,6 +115,7 @@ class Binding:
         vector: the array is a bias (``Fold`` says what that means), not a weight.
         fold: the BatchNorm that was folded into it, None if none.
         channels: how many leading entries of the stored axis ``in_axis`` are trained; None: all.
+        scale: of an array that is kept as integers, what one counts, over the last axis; None: it is kept as it is.
     """
 
     value: str
@@ -124,6 +125,7 @@ class Binding:
     fold: Fold | None = None
     channels: int | None = None
     in_axis: int | None = None
+    scale: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in a Program's metadata."""
@@ -134,7 +136,8 @@ class Binding:
         """The inverse of ``to_json``, after a trip through JSON too."""
         layout = Layout(**{name: tuple(numbers) for name, numbers in data["layout"].items()})
         fold = None if data["fold"] is None else Fold(**data["fold"])
-        return cls(**{**data, "parameters": tuple(data["parameters"]), "layout": layout, "fold": fold})
+        scale = None if data.get("scale") is None else tuple(data["scale"])
+        return cls(**{**data, "parameters": tuple(data["parameters"]), "layout": layout, "fold": fold, "scale": scale})
 
 
 @dataclass(frozen=True)
@@ -147,8 +150,9 @@ class Trainable:
         factor: what the gradient of the stored array is multiplied with to give the stored array's step.
         offset: where weight decay pulls the stored array to (None: 0).
         norm_factor: what the gradient is multiplied with to give the user's parameter's gradient, for norms.
+        scale: of an array of integers, the number that one of them stands for.
 
-    ``factor``, ``offset`` and ``norm_factor`` are vectors over the last axis.
+    ``factor``, ``offset``, ``norm_factor`` and ``scale`` are vectors over the last axis.
     """
 
     value: Value
@@ -158,3 +162,4 @@ class Trainable:
     factor: Array | None = None
     offset: Array | None = None
     norm_factor: Array | None = None
+    scale: Array | None = None

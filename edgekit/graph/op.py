@@ -42,6 +42,10 @@ class Op:
     #: (result, operand) pairs that may share memory when the operand dies at the node
     inplace: ClassVar[tuple[tuple[int, int], ...]] = ()
 
+    def shared(self) -> tuple[tuple[int, int], ...]:
+        """``inplace``, of an op with these attributes."""
+        return self.inplace
+
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
         """Types of all results (those that the node does not ask for included).
 

@@ -16,13 +16,14 @@ class DType(IntEnum):
     I32 = 2
     U8 = 3
     BITS = 4  #: one bit an element; every row (last axis) starts on a byte, bit i of a row is byte i//8, bit i%8
+    I8 = 5
 
     def nbytes(self, shape: tuple[int, ...]) -> int:
         """Bytes that an array of this type and ``shape`` takes."""
         if self is DType.BITS:
             rows = math.prod(shape[:-1])
             return rows * ((shape[-1] + 7) // 8) if shape else 1
-        return math.prod(shape) * (1 if self is DType.U8 else 4)
+        return math.prod(shape) * (1 if self in (DType.U8, DType.I8) else 4)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,12 @@ import numpy as np
 from edgekit.graph.op import Array
 from edgekit.graph.value import DType, Type
 
-_NUMPY: dict[DType, np.dtype[Any]] = {DType.F32: np.dtype("<f4"), DType.I32: np.dtype("<i4"), DType.U8: np.dtype("u1")}
+_NUMPY: dict[DType, np.dtype[Any]] = {
+    DType.F32: np.dtype("<f4"),
+    DType.I32: np.dtype("<i4"),
+    DType.U8: np.dtype("u1"),
+    DType.I8: np.dtype("i1"),
+}
 
 
 def encode(array: Array, type_: Type) -> bytes:

@@ -44,7 +44,7 @@ class _Life:
             return "parameter gradients" if "update" in self.read_by else "gradients"
         if not self.read_by & {"backward", "recomputed", "update"}:
             return "activations"
-        return "saved activations" if self.tensor.type.dtype is DType.F32 else "masks"
+        return "saved activations" if self.tensor.type.dtype in (DType.F32, DType.I8) else "masks"
 
 
 def timeline(program: Program, entry: str, phases: Sequence[str]) -> Timeline:

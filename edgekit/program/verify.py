@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgekit.program.program import OpRecord, PortRecord, Tensor
 
 _PORT_TYPES = {
-    Role.INPUT: {DType.F32, DType.I32},
+    Role.INPUT: {DType.F32, DType.I32, DType.I8},
     Role.TARGET: {DType.F32, DType.I32},
     Role.LOSS: {DType.F32},
     Role.OUTPUT: {DType.F32, DType.I32},

@@ -84,6 +84,8 @@ def random_data(program: Program, seed: int = 0) -> dict[str, Any]:
         shape = (wanted.shape[0] * program.header.accumulate, *wanted.shape[1:])
         if wanted.dtype is DType.I32:
             arrays[port_name(port)] = rng.integers(port.low, max(port.high, port.low + 1), shape, dtype=np.int64)
+        elif wanted.dtype is DType.I8:
+            arrays[port_name(port)] = rng.integers(-128, 128, shape, dtype=np.int8)
         else:
             arrays[port_name(port)] = rng.random(shape, dtype=np.float32)
     return arrays

@@ -85,7 +85,19 @@ def check_data(dataset: Dataset, program: Program, entry: str) -> CheckedData:
     _check_count({name: len(arrays[name]) for name in ports}, program, entry, origin)
     for name, port in ports.items():
         _check_values(origin + name, arrays[name], port, program)
-    return CheckedData(folder, {name: arrays[name] for name in ports})
+    arrays = {name: arrays[name] for name in ports}
+    wanted = {name: _in_int8(arrays[name], port, program) for name, port in ports.items()}
+    return CheckedData(folder if all(wanted[name] is arrays[name] for name in ports) else None, wanted)
+
+
+def _in_int8(array: Array, port: PortRecord, program: Program) -> Array:
+    """The array as an int8 input takes it (docs/quantization.md); as it is for any other port."""
+    if program.tensors[port.tensor].type.dtype is not DType.I8 or array.dtype == np.int8:
+        return array
+    scale, zero = map(np.float32, program.metadata["int8_inputs"][str(port.index)])
+    rows = max(1, _CHUNK // max(1, array[0].size))
+    parts = (array[i : i + rows].astype(np.float32) for i in range(0, len(array), rows))
+    return np.concatenate([np.clip(np.rint(part / scale) + zero, -128, 127).astype(np.int8) for part in parts])
 
 
 def port_name(port: PortRecord) -> str:
@@ -127,7 +139,7 @@ def _open(path: Path) -> Array:
 def _check_type(name: str, array: Array, port: PortRecord, program: Program) -> None:
     wanted = program.tensors[port.tensor].type
     whole = wanted.dtype is DType.I32
-    allowed = _INTEGERS if whole else _FLOATS
+    allowed = _INTEGERS if whole else (*_FLOATS, "int8") if wanted.dtype is DType.I8 else _FLOATS
     if array.dtype.name not in allowed:
         cast = "int64" if whole else "float32"
         raise DataError(f"{name} is {array.dtype.name}, the program takes {', '.join(allowed)}", f'convert it: .astype("{cast}")')

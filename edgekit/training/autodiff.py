@@ -21,6 +21,7 @@ from edgekit.graph.ops.conv import Conv2d, Conv2dWeightGrad
 from edgekit.graph.ops.elementwise import Binary
 from edgekit.graph.ops.function import Arithmetic
 from edgekit.graph.ops.linear import Linear, LinearWeightGrad
+from edgekit.graph.ops.quantized import QConv2d
 from edgekit.graph.ops.shape import Reshape, Slice
 from edgekit.graph.value import Value
 
@@ -112,7 +113,7 @@ class _Tape:
     def differentiate(self, node: Node, dy: Value, wanted: list[bool]) -> None:
         """Emit the gradients of the node's wanted operands and add them to what is known."""
         self.build.origin = node.origin
-        part = self._part(node.inputs[1]) if isinstance(node.op, (Conv2d, Linear)) else None
+        part = self._part(node.inputs[1]) if isinstance(node.op, (Conv2d, Linear, QConv2d)) else None
         if part is not None and wanted[1]:
             dw = self._partial_weight_gradient(node, dy, part)
             if dw is not None:
@@ -157,9 +158,11 @@ class _Tape:
         assert count is not None
         if isinstance(node.op, Linear) and part.in_axis == 0:
             return self.build(LinearWeightGrad(), self._forward_slice(x, len(x.shape) - 1, count), dy)
-        if not isinstance(node.op, Conv2d):
+        if not isinstance(node.op, (Conv2d, QConv2d)):
             return None
-        op, kernel, groups = node.op, part.value.shape[:2], node.op.groups
+        op, kernel, groups, quant = node.op, part.value.shape[:2], node.op.groups, None
+        if isinstance(op, QConv2d):
+            dy, quant = op.through(self.build, node, dy), node.inputs[op.operands.index("x_quant")]
         if part.in_axis == 2 and groups == 1:
             x = self._forward_slice(x, 3, count)
         elif part.in_axis == 2:
@@ -172,7 +175,7 @@ class _Tape:
         else:
             return None
         rule = Conv2dWeightGrad((kernel[0], kernel[1]), op.stride, op.padding, op.dilation, groups)
-        return self.build(rule, x, dy)
+        return self.build(rule, x, dy, quant)
 
     def _forward_slice(self, x: Value, axis: int, count: int) -> Value:
         return x if count >= x.shape[axis] else self._forward(Slice(axis, 0, count), x, f"{x.name}.first{count}")

@@ -22,6 +22,11 @@ from edgekit.training.absorb import absorb_affines
 from edgekit.training.autodiff import Differentiated, differentiate
 from edgekit.training.optimizers import SGD
 
+#: of seed and step
+STEP = Type((2,), DType.I32)
+#: the random streams of integer parameters; lower ones are those of dropout
+_STREAMS = 1 << 16
+
 
 def make_plan(
     model: Model, trainables: Sequence[Trainable], optimizer: SGD, *, accumulate: int = 1, clip_norm: float | None = None
@@ -46,7 +51,7 @@ def make_plan(
     if not step.gradients:
         raise InputError("the loss depends on nothing that is trained", "name parameters that the loss depends on")
     trained = [(t, step.gradients[t.value]) for t in trainables if t.value in step.gradients]
-    entries = {"train_step": Entry(step.graph, _ports(model, step.graph, loss=True, outputs=False))}
+    entries: dict[str, Entry] = {}
     build = Builder(step.graph, Origin("optimizer"))
     if accumulate > 1:
         totals = [(t, build.state(f"{t.value.name}.gradient", np.zeros(g.shape))) for t, g in trained]
@@ -57,10 +62,11 @@ def make_plan(
         _updates(build, totals, optimizer, clip_norm)
         for _, total in totals:
             build.emit(Fill(0.0), total, results=())
-        entries["update"] = Entry(update, ())
+        entries["update"] = Entry(update, _ports(model, update, loss=False, outputs=False))
         step.graph.state.update(update.state)
     else:
         _updates(build, trained, optimizer, clip_norm)
+    entries["train_step"] = Entry(step.graph, _ports(model, step.graph, loss=True, outputs=False))
     return entries | _inference(model)
 
 
@@ -78,13 +84,24 @@ def _updates(build: Builder, gradients: list[tuple[Trainable, Value]], optimizer
             total = build(SumSquares(), g, _vector(build, t, "norm_factor", t.norm_factor, g), total, name="norm.squared")
         if total is not None:
             clip = build(ClipCoefficient(clip_norm), total, name="clip")
-    op = SgdUpdate(optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.nesterov)
-    for t, g in gradients:
+    plain = SgdUpdate(optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.nesterov)
+    step = _step_input(build) if any(t.scale is not None for t, _ in gradients) else None
+    for i, (t, g) in enumerate(gradients):
         velocity = build.state(f"{t.value.name}.velocity", np.zeros(g.shape)) if optimizer.momentum else None
         build.origin = Origin(t.binding.parameters[0] if t.binding.parameters else t.value.name)
         factor = _vector(build, t, "factor", t.factor, g)
         offset = _vector(build, t, "offset", t.offset, g) if optimizer.weight_decay else None
-        build.emit(op, t.value, g, velocity, factor, offset, clip, results=())
+        if t.scale is None:
+            build.emit(plain, t.value, g, velocity, factor, offset, clip, results=())
+            continue
+        scale = build.constant(f"{t.value.name}.scale", t.scale)
+        build.emit(replace(plain, stream=_STREAMS + i), t.value, g, velocity, factor, offset, clip, scale, step, results=())
+
+
+def _step_input(build: Builder) -> Value:
+    """The graph's ``step`` input: the one that is there, or a new one."""
+    known = (v for v in build.graph.inputs if v.type == STEP)
+    return next(known, None) or build.input("step", STEP.shape, STEP.dtype)
 
 
 def _vector(build: Builder, t: Trainable, what: str, array: Array | None, gradient: Value) -> Value | None:
@@ -136,7 +153,7 @@ def _ports(model: Model, graph: Graph, *, loss: bool, outputs: bool) -> tuple[Po
             high = model.classes or 0
             ignore = model.ignore_index if model.classes and model.ignore_index is not None else 0
             ports.append(Port(Role.TARGET, v, 0, 0, high, ignore))
-        elif v.type == Type((2,), DType.I32):
+        elif v.type == STEP:
             ports.append(Port(Role.STEP, v))
     if loss:
         ports.append(Port(Role.LOSS, model.loss))

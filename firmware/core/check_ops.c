@@ -86,8 +86,10 @@ static int absent_or(const ek_tensor *t, int dtype, shape s) { return !t || is(t
 
 static int is_f32(const ek_tensor *t) { return t->dtype == EK_F32; }
 
-/* Ops that move data move words of four bytes. */
-static int is_word(const ek_tensor *t) { return t->dtype == EK_F32 || t->dtype == EK_I32; }
+static int is_i8(const ek_tensor *t) { return t->dtype == EK_I8; }
+
+/* Ops that move data move words of four bytes, or int8. */
+static int is_moved(const ek_tensor *t) { return t->dtype == EK_F32 || t->dtype == EK_I32 || t->dtype == EK_I8; }
 
 static int is_flag(int32_t x) { return x == 0 || x == 1; }
 
@@ -101,6 +103,21 @@ static int64_t elements(const ek_tensor *t)
     for (int i = 0; i < t->rank; i++)
         n *= t->dim[i];
     return n;
+}
+
+/* A scale and zero point. Their values are not checked: kernels take any. */
+static int is_quant(const ek_tensor *t) { return is(t, EK_F32, vector_shape(2)); }
+
+/* Whether an operand is f32, or i8 with what says which numbers it stands for. */
+static int is_real(const ek_tensor *t, const ek_tensor *parameters, int64_t size)
+{
+    return parameters ? is_i8(t) && is(parameters, EK_F32, vector_shape(size)) : is_f32(t);
+}
+
+/* The int8 result y and its mask. */
+static const char *clamped(const operands *op, shape y)
+{
+    return is(op->out[0], EK_I8, y) && absent_or(op->out[1], EK_BITS, y) ? NULL : "the result's or mask's shape is wrong";
 }
 
 /* y, mask and pre of act(acc + bias + residual). */
@@ -147,16 +164,16 @@ static const char *linear_input_grad(const operands *op)
 {
     const ek_linear_input_grad_attrs *a = op->attrs;
     const ek_tensor *dy = op->in[0], *w = op->in[1];
-    if (!is_f32(dy) || !is_f32(w) || dy->rank < 1 || w->rank != 2 || last(dy) != w->dim[1])
-        return "dy and w do not fit";
+    if (!is_f32(dy) || dy->rank < 1 || w->rank != 2 || last(dy) != w->dim[1] || !is_real(w, op->in[4], last(w)))
+        return "dy, w and scale do not fit";
     return backward_epilogue(op, with_last(dy, w->dim[0]), a->act);
 }
 
 static const char *linear_weight_grad(const operands *op)
 {
     const ek_tensor *x = op->in[0], *dy = op->in[1];
-    if (!is_f32(x) || !is_f32(dy) || x->rank < 1 || x->rank != dy->rank || !fits(dy, with_last(x, last(dy))))
-        return "x and dy do not fit";
+    if (!is_real(x, op->in[2], 2) || !is_f32(dy) || x->rank < 1 || x->rank != dy->rank || !fits(dy, with_last(x, last(dy))))
+        return "x, quant and dy do not fit";
     if (!is(op->out[0], EK_F32, (shape){2, {last(x), last(dy)}}))
         return "dw's shape is wrong";
     return absent_or(op->out[1], EK_F32, vector_shape(last(dy))) ? NULL : "db's shape is wrong";
@@ -228,8 +245,9 @@ static const char *conv2d_input_grad(const operands *op)
     const ek_conv2d_input_grad_attrs *a = op->attrs;
     const ek_tensor *dy = op->in[0], *w = op->in[1], *dx = op->out[0];
     int64_t out[2];
-    if (!is_f32(dy) || !is_f32(w) || dy->rank != 4 || w->rank != 4 || dx->rank != 4 || dy->dim[3] != w->dim[3])
-        return "dy and w do not fit";
+    if (!is_f32(dy) || dy->rank != 4 || w->rank != 4 || dx->rank != 4 || dy->dim[3] != w->dim[3] ||
+        !is_real(w, op->in[4], last(w)))
+        return "dy, w and scale do not fit";
     if (a->groups < 1 || w->dim[3] % (uint32_t)a->groups != 0)
         return "w and the groups do not fit";
     extent kernel = {{(int32_t)w->dim[0], (int32_t)w->dim[1]}};
@@ -246,8 +264,8 @@ static const char *conv2d_weight_grad(const operands *op)
     const ek_conv2d_weight_grad_attrs *a = op->attrs;
     const ek_tensor *x = op->in[0], *dy = op->in[1], *dw = op->out[0];
     int64_t out[2];
-    if (!is_f32(x) || !is_f32(dy) || x->rank != 4 || dy->rank != 4 || x->dim[0] != dy->dim[0])
-        return "x and dy do not fit";
+    if (!is_real(x, op->in[2], 2) || !is_f32(dy) || x->rank != 4 || dy->rank != 4 || x->dim[0] != dy->dim[0])
+        return "x, quant and dy do not fit";
     if (a->groups < 1 || x->dim[3] % (uint32_t)a->groups != 0 || dy->dim[3] % (uint32_t)a->groups != 0)
         return "x, dy and the groups do not fit";
     if (!window(x, spatial(x).of, a->kernel, a->stride, a->padding, a->dilation, out) || too_much_work(elements(dy), elements(dw)))
@@ -364,7 +382,7 @@ static const char *expand(const operands *op)
 {
     const ek_expand_attrs *a = op->attrs;
     const ek_tensor *x = op->in[0];
-    if (!is_word(x) || a->rank < 0 || a->rank > EK_MAX_RANK)
+    if (!is_moved(x) || a->rank < 0 || a->rank > EK_MAX_RANK)
         return "x or the rank are out of range";
     shape to = {a->rank, {0}}, from = shape_of(x), both;
     for (int i = 0; i < EK_MAX_RANK; i++) {
@@ -395,7 +413,7 @@ static const char *permute(const operands *op)
         seen |= 1 << a->perm[i];
         y.dim[i] = x->dim[a->perm[i]];
     }
-    return is_word(x) && is(op->out[0], x->dtype, y) ? NULL : "x and y do not fit";
+    return is_moved(x) && is(op->out[0], x->dtype, y) ? NULL : "x and y do not fit";
 }
 
 /* A view; it appears only where the compiler could not give it x's place. */
@@ -429,7 +447,7 @@ static const char *slice(const operands *op)
 {
     const ek_slice_attrs *a = op->attrs;
     const ek_tensor *x = op->in[0];
-    if (!is_word(x) || a->axis < 0 || a->axis >= x->rank || a->step < 1 || a->length < 1 || a->start < 0)
+    if (!is_moved(x) || a->axis < 0 || a->axis >= x->rank || a->step < 1 || a->length < 1 || a->start < 0)
         return "the slice is out of range";
     if (a->start + (int64_t)(a->length - 1) * a->step >= x->dim[a->axis])
         return "the slice ends past the axis";
@@ -440,7 +458,7 @@ static const char *unslice(const operands *op)
 {
     const ek_unslice_attrs *a = op->attrs;
     const ek_tensor *x = op->in[0];
-    if (!is_word(x) || a->axis < 0 || a->axis >= x->rank || a->step < 1 || a->start < 0)
+    if (!is_moved(x) || a->axis < 0 || a->axis >= x->rank || a->step < 1 || a->start < 0)
         return "the slice is out of range";
     if (a->start + (int64_t)(x->dim[a->axis] - 1) * a->step >= a->size)
         return "the slice ends past the axis";
@@ -452,7 +470,7 @@ static const char *concat(const operands *op)
     const ek_concat_attrs *a = op->attrs;
     const ek_tensor *first = op->in[0];
     int64_t total = 0;
-    if (!is_word(first) || a->axis < 0 || a->axis >= first->rank)
+    if (!is_moved(first) || a->axis < 0 || a->axis >= first->rank)
         return "the axis is out of range";
     for (int i = 0; i < EK_MAX_IN; i++) {
         const ek_tensor *part = op->in[i];
@@ -643,11 +661,20 @@ static const char *sgd_update(const operands *op)
     const ek_tensor *param = op->in[0], *grad = op->in[1], *velocity = op->in[2];
     if (!isfinite(a->lr) || !isfinite(a->momentum) || !isfinite(a->weight_decay) || !is_flag(a->nesterov))
         return "an attribute is out of range";
-    if (!is_f32(param) || !is_f32(grad) || param->rank != grad->rank)
+    const ek_tensor *scale = op->in[6], *step = op->in[7];
+    int whole = param->dtype == EK_I8 || param->dtype == EK_I32;
+    if ((!whole && !is_f32(param)) || !is_f32(grad) || param->rank != grad->rank)
         return "param and grad do not fit";
+    if ((scale != NULL) != whole || (step != NULL) != whole)
+        return "scale and step go with integers";
+    if (whole && (param->rank < 1 || !is(scale, EK_F32, vector_shape(last(param))) || !is(step, EK_I32, vector_shape(2))))
+        return "scale or step do not fit param";
     for (int i = 0; i < grad->rank; i++)
         if (grad->dim[i] > param->dim[i])
             return "grad is no leading block of param";
+    int64_t room = grad->rank > 1 ? (int64_t)param->dim[grad->rank - 2] - grad->dim[grad->rank - 2] : 0;
+    if (a->start < 0 || a->start > room)
+        return "grad's block ends past param";
     if ((velocity == NULL) != (a->momentum == 0))
         return "velocity goes with momentum";
     if (!absent_or(velocity, EK_F32, shape_of(grad)))
@@ -685,15 +712,67 @@ static const char *clip_coefficient(const operands *op)
     return is(op->in[0], EK_F32, scalar_shape()) && is(op->out[0], EK_F32, scalar_shape()) ? NULL : "total or coefficient is no scalar";
 }
 
+static const char *quantize(const operands *op)
+{
+    return is_f32(op->in[0]) && is_quant(op->in[1]) ? clamped(op, shape_of(op->in[0])) : "x and quant do not fit";
+}
+
+static const char *dequantize(const operands *op)
+{
+    int good = is_i8(op->in[0]) && is_quant(op->in[1]) && is(op->out[0], EK_F32, shape_of(op->in[0]));
+    return good ? NULL : "x, quant and y do not fit";
+}
+
+static const char *q_conv2d(const operands *op)
+{
+    enum { MOST_TERMS = 1 << 16 }; /* 2^16 * 255 * 127 < 2^31 */
+    const ek_q_conv2d_attrs *a = op->attrs;
+    const ek_tensor *x = op->in[0], *w = op->in[1];
+    int64_t out[2];
+    if (!is_i8(x) || !is_i8(w) || x->rank != 4 || w->rank != 4)
+        return "x and w must be i8 of rank 4";
+    int dense = a->groups == 1 && x->dim[3] == w->dim[2];
+    int depthwise = a->groups > 0 && x->dim[3] == (uint32_t)a->groups && w->dim[3] == (uint32_t)a->groups && w->dim[2] == 1;
+    if ((!dense && !depthwise) || elements(w) / w->dim[3] > MOST_TERMS)
+        return "x, w and the groups do not fit";
+    if (!is(op->in[2], EK_F32, vector_shape(last(w))) || !absent_or(op->in[5], EK_I32, vector_shape(last(w))))
+        return "the scale or the bias do not fit w";
+    if (!is_flag(a->real) || (op->in[4] != NULL) == a->real || !is_quant(op->in[3]) || (op->in[4] && !is_quant(op->in[4])))
+        return "the scales and zero points are wrong";
+    extent size = spatial(x), kernel = {{(int32_t)w->dim[0], (int32_t)w->dim[1]}};
+    if (!window(x, size.of, kernel.of, a->stride, a->padding, a->dilation, out))
+        return BAD_WINDOW;
+    shape y = image_shape(x, out[0], out[1], w->dim[3]);
+    const char *wrong = a->real ? is(op->out[0], EK_F32, y) && !op->out[1] ? NULL : "the result is wrong" : clamped(op, y);
+    return !wrong && too_much_work(elements(op->out[0]), elements(w)) ? BAD_WINDOW : wrong;
+}
+
+static const char *q_add(const operands *op)
+{
+    shape y = shape_of(op->in[0]);
+    if (!is_i8(op->in[0]) || !is(op->in[1], EK_I8, y) || !is_quant(op->in[2]) || !is_quant(op->in[3]) || !is_quant(op->in[4]))
+        return "a, b and their scales do not fit";
+    return clamped(op, y);
+}
+
+static const char *q_mean(const operands *op)
+{
+    enum { MOST_PIXELS = 1 << 22 }; /* 2^22 * 255 < 2^31 */
+    const ek_tensor *x = op->in[0];
+    if (!is_i8(x) || x->rank != 4 || (int64_t)x->dim[1] * x->dim[2] > MOST_PIXELS || !is_quant(op->in[1]) || !is_quant(op->in[2]))
+        return "x and the scales do not fit";
+    return clamped(op, image_shape(x, 1, 1, x->dim[3]));
+}
+
 #define WORDS(name) sizeof(ek_##name##_attrs) / 4
 
 static const signature SIGNATURES[EK_OPCODES] = {
     [EK_OP_LINEAR] = {"linear", linear, 4, 2, 3, 1, WORDS(linear), 0},
-    [EK_OP_LINEAR_INPUT_GRAD] = {"linear_input_grad", linear_input_grad, 4, 2, 1, 1, WORDS(linear_input_grad), 0},
-    [EK_OP_LINEAR_WEIGHT_GRAD] = {"linear_weight_grad", linear_weight_grad, 2, 2, 2, 1, 0, 0},
+    [EK_OP_LINEAR_INPUT_GRAD] = {"linear_input_grad", linear_input_grad, 5, 2, 1, 1, WORDS(linear_input_grad), 0},
+    [EK_OP_LINEAR_WEIGHT_GRAD] = {"linear_weight_grad", linear_weight_grad, 3, 2, 2, 1, 0, 0},
     [EK_OP_CONV2D] = {"conv2d", conv2d, 4, 2, 3, 1, WORDS(conv2d), 0},
-    [EK_OP_CONV2D_INPUT_GRAD] = {"conv2d_input_grad", conv2d_input_grad, 4, 2, 1, 1, WORDS(conv2d_input_grad), 0},
-    [EK_OP_CONV2D_WEIGHT_GRAD] = {"conv2d_weight_grad", conv2d_weight_grad, 2, 2, 2, 1, WORDS(conv2d_weight_grad), 0},
+    [EK_OP_CONV2D_INPUT_GRAD] = {"conv2d_input_grad", conv2d_input_grad, 5, 2, 1, 1, WORDS(conv2d_input_grad), 0},
+    [EK_OP_CONV2D_WEIGHT_GRAD] = {"conv2d_weight_grad", conv2d_weight_grad, 3, 2, 2, 1, WORDS(conv2d_weight_grad), 0},
     [EK_OP_UNARY] = {"unary", unary, 1, 1, 2, 1, WORDS(unary), 0},
     [EK_OP_UNARY_GRAD] = {"unary_grad", unary_grad, 2, 2, 1, 1, WORDS(unary_grad), 0},
     [EK_OP_APPLY_MASK] = {"apply_mask", apply_mask, 2, 2, 1, 1, WORDS(apply_mask), 0},
@@ -721,11 +800,16 @@ static const signature SIGNATURES[EK_OPCODES] = {
     [EK_OP_NLL_LOSS] = {"nll_loss", nll_loss, 2, 2, 1, 1, WORDS(nll_loss), 0},
     [EK_OP_NLL_LOSS_GRAD] = {"nll_loss_grad", nll_loss_grad, 2, 2, 1, 1, WORDS(nll_loss_grad), 0},
     [EK_OP_ARGMAX_MATCH] = {"argmax_match", argmax_match, 2, 2, 1, 1, WORDS(argmax_match), 0},
-    [EK_OP_SGD_UPDATE] = {"sgd_update", sgd_update, 6, 2, 0, 0, WORDS(sgd_update), BIT_0 | BIT_2},
+    [EK_OP_SGD_UPDATE] = {"sgd_update", sgd_update, 8, 2, 0, 0, WORDS(sgd_update), BIT_0 | BIT_2},
     [EK_OP_ACCUMULATE] = {"accumulate", accumulate, 2, 2, 0, 0, 0, BIT_0},
     [EK_OP_FILL] = {"fill", fill, 1, 1, 0, 0, WORDS(fill), BIT_0},
     [EK_OP_SUM_SQUARES] = {"sum_squares", sum_squares, 3, 1, 1, 1, 0, 0},
     [EK_OP_CLIP_COEFFICIENT] = {"clip_coefficient", clip_coefficient, 1, 1, 1, 1, WORDS(clip_coefficient), 0},
+    [EK_OP_QUANTIZE] = {"quantize", quantize, 2, 2, 2, 1, 0, 0},
+    [EK_OP_DEQUANTIZE] = {"dequantize", dequantize, 2, 2, 1, 1, 0, 0},
+    [EK_OP_Q_CONV2D] = {"q_conv2d", q_conv2d, 6, 4, 2, 1, WORDS(q_conv2d), 0},
+    [EK_OP_Q_ADD] = {"q_add", q_add, 5, 5, 2, 1, 0, 0},
+    [EK_OP_Q_MEAN] = {"q_mean", q_mean, 3, 3, 2, 1, 0, 0},
 };
 
 /* Look the `count` tensors of an op up. What is wrong, or NULL. */

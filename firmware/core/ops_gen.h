@@ -42,7 +42,12 @@ enum {
     EK_OP_FILL = 52,
     EK_OP_SUM_SQUARES = 53,
     EK_OP_CLIP_COEFFICIENT = 54,
-    EK_OPCODES = 55 /* size of a table by opcode */
+    EK_OP_QUANTIZE = 60,
+    EK_OP_DEQUANTIZE = 61,
+    EK_OP_Q_CONV2D = 62,
+    EK_OP_Q_ADD = 63,
+    EK_OP_Q_MEAN = 64,
+    EK_OPCODES = 65 /* size of a table by opcode */
 };
 
 enum { EK_FN_IDENTITY = 0, EK_FN_RELU = 1, EK_FN_RELU6 = 2, EK_FN_HARDSWISH = 3, EK_FN_HARDSIGMOID = 4, EK_FN_SIGMOID = 5, EK_FN_SILU = 6, EK_FN_TANH = 7, EK_FN_GELU = 8, EK_FN_EXP = 9, EK_FN_LOG = 10, EK_FN_SQRT = 11, EK_FN_RSQRT = 12, EK_FN_NEG = 13, EK_FN_ABS = 14, EK_FN_RECIPROCAL = 15, EK_FN_SQUARE = 16 };
@@ -55,13 +60,13 @@ typedef struct {
 } ek_linear_attrs;
 _Static_assert(sizeof(ek_linear_attrs) <= 48, "attribute words");
 
-enum { EK_LINEAR_INPUT_GRAD_DY = 0, EK_LINEAR_INPUT_GRAD_W = 1, EK_LINEAR_INPUT_GRAD_ADDEND = 2, EK_LINEAR_INPUT_GRAD_SAVED = 3, EK_LINEAR_INPUT_GRAD_DX = 0 };
+enum { EK_LINEAR_INPUT_GRAD_DY = 0, EK_LINEAR_INPUT_GRAD_W = 1, EK_LINEAR_INPUT_GRAD_ADDEND = 2, EK_LINEAR_INPUT_GRAD_SAVED = 3, EK_LINEAR_INPUT_GRAD_SCALE = 4, EK_LINEAR_INPUT_GRAD_DX = 0 };
 typedef struct {
     int32_t act;
 } ek_linear_input_grad_attrs;
 _Static_assert(sizeof(ek_linear_input_grad_attrs) <= 48, "attribute words");
 
-enum { EK_LINEAR_WEIGHT_GRAD_X = 0, EK_LINEAR_WEIGHT_GRAD_DY = 1, EK_LINEAR_WEIGHT_GRAD_DW = 0, EK_LINEAR_WEIGHT_GRAD_DB = 1 };
+enum { EK_LINEAR_WEIGHT_GRAD_X = 0, EK_LINEAR_WEIGHT_GRAD_DY = 1, EK_LINEAR_WEIGHT_GRAD_QUANT = 2, EK_LINEAR_WEIGHT_GRAD_DW = 0, EK_LINEAR_WEIGHT_GRAD_DB = 1 };
 
 enum { EK_CONV2D_X = 0, EK_CONV2D_W = 1, EK_CONV2D_BIAS = 2, EK_CONV2D_RESIDUAL = 3, EK_CONV2D_Y = 0, EK_CONV2D_MASK = 1, EK_CONV2D_PRE = 2 };
 typedef struct {
@@ -73,7 +78,7 @@ typedef struct {
 } ek_conv2d_attrs;
 _Static_assert(sizeof(ek_conv2d_attrs) <= 48, "attribute words");
 
-enum { EK_CONV2D_INPUT_GRAD_DY = 0, EK_CONV2D_INPUT_GRAD_W = 1, EK_CONV2D_INPUT_GRAD_ADDEND = 2, EK_CONV2D_INPUT_GRAD_SAVED = 3, EK_CONV2D_INPUT_GRAD_DX = 0 };
+enum { EK_CONV2D_INPUT_GRAD_DY = 0, EK_CONV2D_INPUT_GRAD_W = 1, EK_CONV2D_INPUT_GRAD_ADDEND = 2, EK_CONV2D_INPUT_GRAD_SAVED = 3, EK_CONV2D_INPUT_GRAD_SCALE = 4, EK_CONV2D_INPUT_GRAD_DX = 0 };
 typedef struct {
     int32_t size[2];
     int32_t stride[2];
@@ -84,7 +89,7 @@ typedef struct {
 } ek_conv2d_input_grad_attrs;
 _Static_assert(sizeof(ek_conv2d_input_grad_attrs) <= 48, "attribute words");
 
-enum { EK_CONV2D_WEIGHT_GRAD_X = 0, EK_CONV2D_WEIGHT_GRAD_DY = 1, EK_CONV2D_WEIGHT_GRAD_DW = 0, EK_CONV2D_WEIGHT_GRAD_DB = 1 };
+enum { EK_CONV2D_WEIGHT_GRAD_X = 0, EK_CONV2D_WEIGHT_GRAD_DY = 1, EK_CONV2D_WEIGHT_GRAD_QUANT = 2, EK_CONV2D_WEIGHT_GRAD_DW = 0, EK_CONV2D_WEIGHT_GRAD_DB = 1 };
 typedef struct {
     int32_t kernel[2];
     int32_t stride[2];
@@ -282,12 +287,14 @@ typedef struct {
 } ek_argmax_match_attrs;
 _Static_assert(sizeof(ek_argmax_match_attrs) <= 48, "attribute words");
 
-enum { EK_SGD_UPDATE_PARAM = 0, EK_SGD_UPDATE_GRAD = 1, EK_SGD_UPDATE_VELOCITY = 2, EK_SGD_UPDATE_FACTOR = 3, EK_SGD_UPDATE_OFFSET = 4, EK_SGD_UPDATE_CLIP = 5 };
+enum { EK_SGD_UPDATE_PARAM = 0, EK_SGD_UPDATE_GRAD = 1, EK_SGD_UPDATE_VELOCITY = 2, EK_SGD_UPDATE_FACTOR = 3, EK_SGD_UPDATE_OFFSET = 4, EK_SGD_UPDATE_CLIP = 5, EK_SGD_UPDATE_SCALE = 6, EK_SGD_UPDATE_STEP = 7 };
 typedef struct {
     float lr;
     float momentum;
     float weight_decay;
     int32_t nesterov;
+    int32_t stream;
+    int32_t start;
 } ek_sgd_update_attrs;
 _Static_assert(sizeof(ek_sgd_update_attrs) <= 48, "attribute words");
 
@@ -306,5 +313,23 @@ typedef struct {
     float max_norm;
 } ek_clip_coefficient_attrs;
 _Static_assert(sizeof(ek_clip_coefficient_attrs) <= 48, "attribute words");
+
+enum { EK_QUANTIZE_X = 0, EK_QUANTIZE_QUANT = 1, EK_QUANTIZE_Y = 0, EK_QUANTIZE_MASK = 1 };
+
+enum { EK_DEQUANTIZE_X = 0, EK_DEQUANTIZE_QUANT = 1, EK_DEQUANTIZE_Y = 0 };
+
+enum { EK_Q_CONV2D_X = 0, EK_Q_CONV2D_W = 1, EK_Q_CONV2D_W_SCALE = 2, EK_Q_CONV2D_X_QUANT = 3, EK_Q_CONV2D_Y_QUANT = 4, EK_Q_CONV2D_BIAS = 5, EK_Q_CONV2D_Y = 0, EK_Q_CONV2D_MASK = 1 };
+typedef struct {
+    int32_t stride[2];
+    int32_t padding[4];
+    int32_t dilation[2];
+    int32_t groups;
+    int32_t real;
+} ek_q_conv2d_attrs;
+_Static_assert(sizeof(ek_q_conv2d_attrs) <= 48, "attribute words");
+
+enum { EK_Q_ADD_A = 0, EK_Q_ADD_B = 1, EK_Q_ADD_A_QUANT = 2, EK_Q_ADD_B_QUANT = 3, EK_Q_ADD_Y_QUANT = 4, EK_Q_ADD_Y = 0, EK_Q_ADD_MASK = 1 };
+
+enum { EK_Q_MEAN_X = 0, EK_Q_MEAN_X_QUANT = 1, EK_Q_MEAN_Y_QUANT = 2, EK_Q_MEAN_Y = 0, EK_Q_MEAN_MASK = 1 };
 
 #endif

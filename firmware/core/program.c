@@ -144,14 +144,14 @@ static uint64_t tensor_bytes(const ek_tensor *t)
         return 0;
     if (t->dtype == EK_BITS)
         return rows * ((columns + 7) / 8);
-    return rows * columns * (t->dtype == EK_U8 ? 1 : 4);
+    return rows * columns * (t->dtype == EK_U8 || t->dtype == EK_I8 ? 1 : 4);
 }
 
 static ek_status check_tensor(const ek_program *program, uint32_t number, ek_error *error)
 {
     const ek_header *h = program->header;
     const ek_tensor *t = &program->tensors[number];
-    if (t->dtype < EK_F32 || t->dtype > EK_BITS || t->rank > EK_MAX_RANK || t->storage < EK_ARENA || t->storage > EK_STATE)
+    if (t->dtype < EK_F32 || t->dtype > EK_I8 || t->rank > EK_MAX_RANK || t->storage < EK_ARENA || t->storage > EK_STATE)
         return ek_fail(error, EK_BAD_PROGRAM, "tensor %" PRIu32 ": its dtype, rank or storage is unknown", number);
     if (t->zero0 != 0 || t->zero1 != 0)
         return ek_fail(error, EK_BAD_PROGRAM, "tensor %" PRIu32 ": a field that must be zero is not", number);
@@ -182,6 +182,7 @@ static const char *check_port(const ek_program *program, const ek_port *port)
         return "only inputs and outputs have an index";
     switch (port->role) {
     case EK_PORT_INPUT:
+        return t->dtype == EK_F32 || t->dtype == EK_I32 || t->dtype == EK_I8 ? NULL : "it is none of f32, i32 and i8";
     case EK_PORT_TARGET:
         return t->dtype == EK_F32 || t->dtype == EK_I32 ? NULL : "it is neither f32 nor i32";
     case EK_PORT_LOSS:

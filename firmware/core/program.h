@@ -7,7 +7,7 @@
 
 #include "status.h"
 
-enum { EK_F32 = 1, EK_I32 = 2, EK_U8 = 3, EK_BITS = 4 };
+enum { EK_F32 = 1, EK_I32 = 2, EK_U8 = 3, EK_BITS = 4, EK_I8 = 5 };
 enum { EK_ARENA = 1, EK_CONSTANT = 2, EK_STATE = 3 };
 enum { EK_TRAIN_STEP = 1, EK_UPDATE = 2, EK_EVALUATE = 3, EK_PREDICT = 4 };
 enum { EK_PORT_INPUT = 1, EK_PORT_TARGET = 2, EK_PORT_LOSS = 3, EK_PORT_OUTPUT = 4, EK_PORT_CORRECT = 5, EK_PORT_STEP = 6 };

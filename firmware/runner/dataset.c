@@ -54,7 +54,7 @@ static void describe_npy(char *to, size_t room, const ek_npy *array) {
 }
 
 static void describe_tensor(char *to, size_t room, const ek_tensor *tensor) {
-    const char *type = tensor->dtype == EK_F32 ? "f4, f8 or u1" : tensor->dtype == EK_I32 ? "i8, i4, i2, u1 or i1" : "u1";
+    const char *type = tensor->dtype == EK_F32 ? "f4, f8 or u1" : tensor->dtype == EK_I32 ? "i8, i4, i2, u1 or i1" : tensor->dtype == EK_I8 ? "i1" : "u1";
     int n = snprintf(to, room, "%s [samples", type);
     for (uint32_t i = 1; i < tensor->rank && n < (int)room; i++)
         n += snprintf(to + n, room - (size_t)n, ", %" PRIu32, tensor->dim[i]);
@@ -66,7 +66,7 @@ static bool converts(ek_npy_type from, uint8_t to) {
     bool is_float = from == EK_NPY_F4 || from == EK_NPY_F8;
     if (to == EK_F32)
         return is_float || from == EK_NPY_U1;
-    return to == EK_I32 ? !is_float : to == EK_U8 && from == EK_NPY_U1;
+    return to == EK_I32 ? !is_float : from == (to == EK_I8 ? EK_NPY_I1 : EK_NPY_U1);
 }
 
 static ek_status check_shape(const ek_source *s, ek_error *error) {
@@ -191,7 +191,7 @@ static bool fill_sample(const ek_source *s, void *to, uint32_t slot, uint32_t sa
     uint64_t first = (uint64_t)sample * items;
     if (s->tensor->dtype == EK_F32)
         return fill_f32((float *)to + slot * items, &s->array, first, items);
-    if (s->tensor->dtype == EK_U8) {
+    if (s->tensor->dtype == EK_U8 || s->tensor->dtype == EK_I8) {
         memcpy((uint8_t *)to + slot * items, s->array.data + first, items);
         return true;
     }

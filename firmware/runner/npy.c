@@ -173,7 +173,7 @@ ek_status ek_npy_open(ek_npy *array, const uint8_t *bytes, size_t size, ek_error
 
 void ek_npy_header(uint8_t *to, uint32_t dtype, const uint32_t *dim, uint32_t rank) {
     enum { PREFIX = 10, TEXT = EK_NPY_HEADER_BYTES - PREFIX };
-    const char *descr = dtype == EK_F32 ? "<f4" : dtype == EK_I32 ? "<i4" : "|u1";
+    const char *descr = dtype == EK_F32 ? "<f4" : dtype == EK_I32 ? "<i4" : dtype == EK_I8 ? "|i1" : "|u1";
     char text[TEXT + 1];
     int n = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
     for (uint32_t i = 0; i < rank; i++)

@@ -27,7 +27,7 @@ const char *ek_npy_type_name(ek_npy_type type);
 
 enum { EK_NPY_HEADER_BYTES = 192 };
 
-/* The header (always EK_NPY_HEADER_BYTES) of a C-order array of at most EK_MAX_RANK axes; dtype is EK_F32, EK_I32 or EK_U8. */
+/* The header (always EK_NPY_HEADER_BYTES) of a C-order array of at most EK_MAX_RANK axes; dtype is not EK_BITS. */
 void ek_npy_header(uint8_t *to, uint32_t dtype, const uint32_t *dim, uint32_t rank);
 
 #endif

@@ -99,10 +99,11 @@ static bool load_batch(ek_session *s, uint32_t batch) {
     return ek_dataset_fill(&s->data, s->executor, s->pick, &s->error) == EK_OK;
 }
 
-/* Seed and runs done, for dropout: each micro-batch has its own mask. */
-static void set_step_port(const ek_session *s, uint32_t micro) {
-    int32_t *port = port_data(s, EK_PORT_STEP, 0);
-    if (port) {
+/* Seed and runs done, for what is drawn at random: each micro-batch has its own dropout mask. */
+static void set_step_port(const ek_session *s, const ek_entry *entry, uint32_t micro) {
+    const ek_port *found = ek_entry_port(&s->executor->program, entry, EK_PORT_STEP, 0);
+    if (found) {
+        int32_t *port = ek_executor_data(s->executor, found->tensor);
         port[0] = (int32_t)(uint32_t)s->position.seed;
         port[1] = (int32_t)(uint32_t)(s->position.step * accumulate_of(s) + micro);
     }
@@ -142,7 +143,7 @@ static bool run_update(ek_session *s, ek_record *record) {
         uint64_t load = clock();
         if (!load_batch(s, s->position.batches + m))
             return false;
-        set_step_port(s, m);
+        set_step_port(s, s->entry, m);
         record->load_ns += clock() - load;
         run_entry(s, s->entry);
         loss += *(const float *)port_data(s, EK_PORT_LOSS, 0);
@@ -151,6 +152,7 @@ static bool run_update(ek_session *s, ek_record *record) {
     record->update_ns = s->executor->update_ns;
     if (s->update) {
         uint64_t update = clock();
+        set_step_port(s, s->update, 0);
         run_entry(s, s->update);
         record->update_ns = clock() - update;
     }

@@ -28,7 +28,12 @@ ISAS = {isa.name: isa.flags for isa in TARGETS[f"{platform.machine()}-linux"].is
 THREADS = 3
 PAGE = mmap.PAGESIZE
 PATTERN = 0xA5
-_DTYPES = {np.dtype(np.int32): DType.I32, np.dtype(np.uint8): DType.U8, np.dtype(np.bool_): DType.BITS}
+_DTYPES = {
+    np.dtype(np.int32): DType.I32,
+    np.dtype(np.uint8): DType.U8,
+    np.dtype(np.int8): DType.I8,
+    np.dtype(np.bool_): DType.BITS,
+}
 _LIBC = ctypes.CDLL(None)
 
 

@@ -110,3 +110,15 @@ def test_another_boards_program_is_refused_here(model: str, edgekit: Run) -> Non
     code, _, err = edgekit("evaluate", "local", "net.ekp", "--data", "data")
     assert code == 2
     assert "--board" in err
+
+
+def test_in_int8(model: str, edgekit: Run) -> None:
+    code, out, err = edgekit("compile", model, "--quantize", "data", "--optimizer", "sgd:lr=0.1", "--out", "net.ekp", "--json")
+    assert code == 0, err
+    assert document(out)["board"] == "local"
+    assert set(package.load("net.ekp").metadata["int8_inputs"]) == {"0"}
+    code, out, err = edgekit("train", "local", "net.ekp", "--data", "data", "--epochs", "2", "--json")
+    assert code == 0, err
+    code, _, err = edgekit("compile", model, "--quantize", "nowhere", "--out", "net.ekp")
+    assert code != 0
+    assert "cannot calibrate with nowhere/inputs.npy" in err

@@ -236,7 +236,7 @@ def test_addend_and_derivative_go_into_the_input_gradient() -> None:
     after = fuse_backward(before, ALL)  # type: ignore[arg-type]
     assert kinds(after) == ["unary", "linear_input_grad"]
     assert after.nodes[1].op == LinearInputGrad(Function.RELU)
-    assert after.nodes[1].inputs[2:] == (y, mask)
+    assert after.nodes[1].inputs[2:] == (y, mask, None)
     same_results(before, after)
 
 

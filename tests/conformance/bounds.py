@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.graph.op import Array, Op
-from edgekit.graph.ops import conv, elementwise, linear, loss, pool, shape, update
+from edgekit.graph.ops import conv, elementwise, linear, loss, pool, quantized, shape, update
 from edgekit.graph.ops.function import Arithmetic, Function, Reduction, derivative
 
 EPS = 2.0**-23
@@ -48,7 +48,12 @@ def bounds(op: Op, operands: Operands, results: Sequence[Array]) -> list[Bound]:
 def magnitude(op: Op, operands: Operands) -> Array:
     """Result 0 of an op that is linear in its operands, with nothing cancelling."""
     plain = dataclasses.replace(op, act=Function.IDENTITY) if hasattr(op, "act") else op  # type: ignore[call-arg]
-    return plain.reference(*(np.abs(a) if a is not None and a.dtype == np.float64 else a for a in operands))[0]
+    return plain.reference(*map(_size, operands))[0]
+
+
+def _size(a: Array | None) -> Array | None:
+    """The magnitudes; of int8 as float64, since 128 is none of its numbers."""
+    return np.abs(a.astype(np.float64)) if a is not None and a.dtype in (np.float64, np.int8) else a
 
 
 def evaluation(fn: Function, x: Array, y: Array) -> Array:
@@ -111,8 +116,8 @@ def _epilogue(op: Any, operands: Operands, results: Sequence[Array]) -> list[Bou
 
 
 def _backward_epilogue(op: Any, operands: Operands, results: Sequence[Array]) -> list[Bound]:
-    *plain, saved = operands
-    size = magnitude(op, [*plain, None])
+    dy, w, addend, saved, scale = operands
+    size = magnitude(op, [dy, w, addend, None, scale])
     error = growth(_length(op, operands) + 1) * size + TINY
     if saved is None:
         return [Bound(error)]
@@ -120,7 +125,10 @@ def _backward_epilogue(op: Any, operands: Operands, results: Sequence[Array]) ->
 
 
 def _weight_grad(op: Op, operands: Operands, results: Sequence[Array]) -> list[Bound]:
-    sizes = op.reference(*(None if a is None else np.abs(a) for a in operands))
+    x, dy, quant = operands
+    assert x is not None
+    assert dy is not None
+    sizes = op.reference(np.abs(linear.real_activation(x, quant)), np.abs(dy), None)
     return [Bound(growth(_length(op, operands)) * size + TINY) for size in sizes]
 
 
@@ -208,17 +216,49 @@ def _nll(op: loss.NllLoss, operands: Operands, results: Sequence[Array]) -> list
 
 
 def _sgd(op: update.SgdUpdate, operands: Operands, results: Sequence[Array]) -> list[Bound]:
-    param, grad, velocity, factor, offset, clip = (None if a is None else np.abs(a) for a in operands)
+    whole, step = operands[0], operands[7]
+    param, grad, velocity, factor, offset, clip, scale, _ = (None if a is None else np.abs(a.astype(float)) for a in operands)
     assert param is not None
     assert grad is not None
-    block = param[update.leading_block(grad.shape)]
+    assert whole is not None
+    block = param[op.block(grad.shape)]
+    if scale is not None:
+        scale = scale[: grad.shape[-1]]
+        block = block * scale
     g = grad * (1.0 if factor is None else factor) * (1.0 if clip is None else clip)
     g = g + op.weight_decay * (block + (0.0 if offset is None else offset))
     v = g if velocity is None else op.momentum * velocity + g
+    size = op.lr * (g + op.momentum * v if op.nesterov else v)
+    if scale is not None and step is not None:
+        return [Bound(unsure=_near_rounding(op, operands, size / scale)), *([] if velocity is None else [Bound(8 * EPS * v)])]
     change = np.zeros(param.shape)
-    change[update.leading_block(grad.shape)] = op.lr * (g + op.momentum * v if op.nesterov else v)
+    change[op.block(grad.shape)] = size
     error = Bound(8 * EPS * np.where(change != 0, np.abs(results[0]) + change, 0))
     return [error] if velocity is None else [error, Bound(8 * EPS * v)]
+
+
+def _q_conv2d(op: quantized.QConv2d, operands: Operands, results: Sequence[Array]) -> list[Bound]:
+    return _one_rounding(op, operands, results) if op.real else [EXACT, EXACT]
+
+
+def _near_rounding(op: update.SgdUpdate, operands: Operands, size: Array) -> Array:
+    """Where an integer may be rounded the other way: what is rounded is within its error (``size`` its magnitude) of a whole
+    number. The real parameters of a reference step in float64 tell where it is."""
+    q, grad, velocity, factor, offset, clip, scale, step = operands
+    assert q is not None
+    assert grad is not None
+    assert scale is not None
+    assert step is not None
+    block, unit, first = op.block(grad.shape), scale[: grad.shape[-1]], op.start * grad.shape[-1]
+    real = q[block] * unit
+    plain = dataclasses.replace(op, start=0)
+    after = plain.reference(real, grad, velocity, factor, offset, clip, None, None)[0]
+    drawn = elementwise.uniform(op.stream, int(step[0]), int(step[1]), first + grad.size)[first:].reshape(grad.shape)
+    value = drawn - (real - after) / unit
+    unsure = np.zeros(q.shape, np.bool_)
+    near = np.abs(value - np.rint(value)) <= 16 * EPS * (1 + size) + 1e-15 * np.abs(real / unit)
+    unsure[block] = near & (np.abs(value) < 2.0**31)  # further steps are cut off
+    return unsure
 
 
 _BOUNDS: dict[type[Op], Callable[[Any, Operands, Sequence[Array]], list[Bound]]] = {
@@ -254,6 +294,11 @@ _BOUNDS: dict[type[Op], Callable[[Any, Operands, Sequence[Array]], list[Bound]]]
     loss.NllLossGrad: _one_rounding,
     loss.ArgmaxMatch: _exact,
     update.SgdUpdate: _sgd,
+    quantized.Quantize: _exact,
+    quantized.Dequantize: _one_rounding,
+    quantized.QConv2d: _q_conv2d,
+    quantized.QAdd: _exact,
+    quantized.QMean: _exact,
     update.Accumulate: _one_rounding,
     update.Fill: _exact,
     update.SumSquares: _one_rounding,

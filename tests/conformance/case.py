@@ -15,14 +15,19 @@ from edgekit.graph.value import DType, Value
 from edgekit.program import Placement, Program, Storage, write_program
 from edgekit.program.arrays import decode, encode
 
-_DTYPES = {np.dtype(np.int32): DType.I32, np.dtype(np.uint8): DType.U8, np.dtype(np.bool_): DType.BITS}
+_DTYPES = {
+    np.dtype(np.int32): DType.I32,
+    np.dtype(np.uint8): DType.U8,
+    np.dtype(np.int8): DType.I8,
+    np.dtype(np.bool_): DType.BITS,
+}
 _ALIGN = 64
 _UNWRITTEN = 0xFF  # a float of these bytes is NaN: what reads beyond its operands shows
 
 
 @dataclass(frozen=True)
 class Operand:
-    """float32, int32, uint8 or boolean (BITS) contents, and where they lie."""
+    """float32, int32, int8, uint8 or boolean (BITS) contents, and where they lie."""
 
     array: Array
     storage: Storage = Storage.ARENA

@@ -45,6 +45,9 @@ class Data:
     def u8(self, shape: tuple[int, ...]) -> Operand:
         return Operand(np.asarray(self._rng.integers(0, 256, shape), np.uint8))
 
+    def i8(self, shape: tuple[int, ...], storage: Storage = Storage.ARENA) -> Operand:
+        return Operand(np.asarray(self._rng.integers(-128, 128, shape), np.int8), storage)
+
     def integers(self, shape: tuple[int, ...], low: int, high: int) -> Operand:
         return Operand(np.asarray(self._rng.integers(low, high, shape), np.int32))
 

@@ -15,7 +15,7 @@ from edgekit.program.arrays import decode, encode
 from tests.conformance.case import Bundle, Case
 from tests.conformance.runner import Image
 
-_TYPES = {DType.F32: np.float32, DType.I32: np.int32, DType.U8: np.uint8, DType.BITS: np.bool_}
+_TYPES = {DType.F32: np.float32, DType.I32: np.int32, DType.U8: np.uint8, DType.I8: np.int8, DType.BITS: np.bool_}
 
 
 def faithful(node: Node, results: tuple[Array, ...]) -> tuple[Array, ...]:

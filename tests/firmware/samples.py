@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.graph.builder import Builder
 from edgekit.graph.entry import Entry, Port, Role
 from edgekit.graph.op import Op
-from edgekit.graph.ops import conv, elementwise, linear, loss, pool, shape, update
+from edgekit.graph.ops import conv, elementwise, linear, loss, pool, quantized, shape, update
 from edgekit.graph.ops.function import Arithmetic, Function, Reduction
 from edgekit.graph.value import DType, Type, Value
 from edgekit.program import Program, write_program
@@ -45,10 +45,15 @@ def u8(*shape: int) -> Type:
     return Type(shape, DType.U8)
 
 
+def i8(*shape: int) -> Type:
+    return Type(shape, DType.I8)
+
+
 def bits(*shape: int) -> Type:
     return Type(shape, DType.BITS)
 
 
+QUANT = f32(2)
 RELU, SILU = Function.RELU, Function.SILU
 _WINDOW = {"stride": (2, 1), "padding": (1, 1, 0, 2), "dilation": (1, 2)}
 
@@ -98,6 +103,20 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(update.Fill(1.5), (f32(5, 7),), ()),
     Sample(update.SumSquares(), (f32(3, 7), f32(7), SCALAR)),
     Sample(update.ClipCoefficient(2.0), (SCALAR,)),
+    Sample(quantized.Quantize(), (f32(2, 3, 9), QUANT), (0, 1)),
+    Sample(quantized.Dequantize(), (i8(2, 3, 9), QUANT)),
+    Sample(quantized.QConv2d(**_WINDOW), (i8(2, 7, 6, 3), i8(3, 2, 3, 4), f32(4), QUANT, QUANT, i32(4)), (0, 1)),
+    Sample(quantized.QConv2d(groups=4, padding=(1, 1, 1, 1)), (i8(1, 5, 5, 4), i8(3, 3, 1, 4), f32(4), QUANT, QUANT)),
+    Sample(quantized.QConv2d(real=True), (i8(1, 1, 3, 5), i8(1, 1, 5, 7), f32(7), QUANT, None, i32(7))),
+    Sample(quantized.QAdd(), (i8(2, 3, 9), i8(2, 3, 9), QUANT, QUANT, QUANT), (0, 1)),
+    Sample(quantized.QMean(), (i8(2, 3, 4, 9), QUANT, QUANT), (0, 1)),
+    Sample(linear.LinearInputGrad(RELU), (f32(3, 7), i8(5, 7), f32(3, 5), bits(3, 5), f32(7))),
+    Sample(linear.LinearWeightGrad(), (i8(2, 3, 5), f32(2, 3, 7), QUANT), (0, 1)),
+    Sample(conv.Conv2dInputGrad((7, 6), **_WINDOW), (f32(2, 4, 6, 4), i8(3, 2, 3, 4), None, None, f32(4))),
+    Sample(conv.Conv2dWeightGrad((3, 2), **_WINDOW), (i8(2, 7, 6, 3), f32(2, 4, 6, 4), QUANT), (0, 1)),
+    Sample(update.SgdUpdate(0.1, 0.9), (i8(5, 7), f32(3, 7), f32(3, 7), f32(7), None, None, f32(7), STEP), ()),
+    Sample(update.SgdUpdate(), (i32(7), f32(7), None, None, None, None, f32(7), STEP), ()),
+    Sample(shape.Permute.of(2, 0, 1), (i8(2, 3, 4),)),
 )
 
 

@@ -107,7 +107,7 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], Status, str]] = {
     "accumulation without update": (header(u32_144=2), Status.BAD_PROGRAM, "update entry"),
     "no batch": (header(u32_148=0), Status.BAD_PROGRAM, "batch"),
     "reserved": (header(u32_188=1), Status.BAD_PROGRAM, "zero"),
-    "dtype": (record(TENSORS, "<B", 0, 5), Status.BAD_PROGRAM, "tensor 0: its dtype"),
+    "dtype": (record(TENSORS, "<B", 0, 6), Status.BAD_PROGRAM, "tensor 0: its dtype"),
     "rank": (record(TENSORS, "<B", 1, 7), Status.BAD_PROGRAM, "tensor 0"),
     "storage": (record(TENSORS, "<B", 2, 0), Status.BAD_PROGRAM, "tensor 0"),
     "tensor reserved": (record(TENSORS, "<B", 3, 1), Status.BAD_PROGRAM, "tensor 0: a field"),
@@ -219,7 +219,7 @@ def _change_tensor(data: bytearray, at: int, rng: np.random.Generator) -> None:
     dtype, rank, storage, zero0, zero1, *dims, offset, _ = f.TENSOR.unpack_from(data, at)
     match rng.integers(3):
         case 0:
-            dtype = int(rng.integers(1, 5))
+            dtype = int(rng.integers(1, 6))
         case 1 if rank > 0:
             dims[rng.integers(rank)] = int(rng.integers(1, 9))
         case _:

@@ -31,7 +31,7 @@ def test_sgd_is_torchs(momentum, decay, nesterov):
         grad = normal((3, 4), step + 1)
         tensor.grad = torch.from_numpy(grad)
         judge.step()
-        after = op.reference(param, grad, velocity, None, None, None)
+        after = op.reference(param, grad, velocity, *[None] * 5)
         param, velocity = after if momentum else (*after, None)
         np.testing.assert_allclose(param, tensor.detach().numpy(), rtol=1e-12)
 
@@ -42,7 +42,7 @@ def test_sgd_of_a_block_with_everything(nesterov):
     param, grad, velocity = normal((2, 5, 4)), normal((2, 3, 4), 1), normal((2, 3, 4), 2)
     factor, offset, clip = normal((4,), 3), normal((2, 3, 4), 4), np.array(0.5)
     kept = param.copy()
-    after, v = SgdUpdate(0.1, 0.9, 0.01, nesterov).reference(param, grad, velocity, factor, offset, clip)
+    after, v = SgdUpdate(0.1, 0.9, 0.01, nesterov).reference(param, grad, velocity, factor, offset, clip, None, None)
     g = 0.5 * factor * grad + 0.01 * (param[:, :3] - offset)
     v_expected = 0.9 * velocity + g
     step = g + 0.9 * v_expected if nesterov else v_expected
@@ -53,16 +53,16 @@ def test_sgd_of_a_block_with_everything(nesterov):
 
 
 def test_sgd_of_a_scalar():
-    after, v = SgdUpdate(0.1, 0.9).reference(np.array(2.0), np.array(3.0), np.array(1.0), None, None, None)
+    after, v = SgdUpdate(0.1, 0.9).reference(np.array(2.0), np.array(3.0), np.array(1.0), *[None] * 5)
     assert (after.shape, v.shape) == ((), ())
     np.testing.assert_allclose([after, v], [2 - 0.1 * 3.9, 3.9])
 
 
 def test_sgd_refuses_what_does_not_fit():
     with pytest.raises(ShapeError, match="no leading block"):
-        SgdUpdate().infer(Type((2, 3)), Type((2, 4)), None, None, None, None)
+        SgdUpdate().infer(Type((2, 3)), Type((2, 4)), *[None] * 6)
     with pytest.raises(ShapeError, match="velocity goes with momentum"):
-        SgdUpdate(momentum=0.9).infer(Type((2,)), Type((2,)), None, None, None, None)
+        SgdUpdate(momentum=0.9).infer(Type((2,)), Type((2,)), *[None] * 6)
 
 
 def test_clipping_is_torchs():
@@ -94,3 +94,27 @@ def test_batch_norm(affine):
     tensors = [None if a is None else torch.from_numpy(a) for a in (mean, var, scale, shift)]
     judged = F.batch_norm(torch.from_numpy(x).permute(0, 3, 1, 2), *tensors, eps=1e-3).permute(0, 2, 3, 1)
     np.testing.assert_allclose(y, judged.numpy(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32])
+def test_integers_follow_the_real_step_on_average(dtype):
+    """100 steps of 0.03 units move a parameter by three units, give or take what is drawn; nothing is lost to rounding."""
+    q = np.zeros((40, 25), dtype)
+    scale, grad = np.full(25, 0.5), np.full((40, 25), 0.15)
+    for step in range(100):
+        (q,) = SgdUpdate(lr=0.1, stream=1).reference(q, grad, *[None] * 4, scale, np.array([5, step], np.int32))
+    assert q.dtype == dtype
+    assert abs(q.mean() + 3.0) < 0.2
+    assert 1.2 < q.std() < 2.2  # sqrt(100 · 0.03 · 0.97)
+
+
+def test_integers_stay_in_range_and_their_block_may_start_anywhere():
+    q = np.array([[127, -127, 0], [1, 2, 3], [4, 5, 6]], np.int8)
+    step, scale = np.array([0, 0], np.int32), np.ones(3)
+    op = SgdUpdate(lr=1.0)
+    (far,) = op.reference(q, np.array([[-9.0, 9.0, 1000.0]]), *[None] * 4, scale, step)
+    np.testing.assert_array_equal(far, [[127, -127, -127], [1, 2, 3], [4, 5, 6]])
+    (last,) = SgdUpdate(lr=1.0, start=2).reference(q, np.array([[1.0, 2.0, 3.0]]), *[None] * 4, scale, step)
+    np.testing.assert_array_equal(last, [[127, -127, 0], [1, 2, 3], [3, 3, 3]])
+    with pytest.raises(ShapeError, match="from 3 on"):
+        SgdUpdate(start=3).infer(Type((3, 3)), Type((1, 3)), *[None] * 6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import edgekit
 from edgekit.errors import DataError
 from edgekit.sessions.data import check_data
 from tests.runner.programs import Classifier
@@ -127,3 +128,22 @@ def test_a_nan_beyond_the_first_look_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("edgekit.sessions.data._CHUNK", 7)
     with pytest.raises(DataError, match="sample 5"):
         check_data(with_value("inputs", (5, 0), np.nan), PROGRAM, "train_step")
+
+
+def test_int8_inputs_are_made_on_the_host(tmp_path: Path) -> None:
+    model = torch.nn.Linear(3, 4).eval()
+    example = (torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))
+    program = edgekit.compile(model, example, quantize=edgekit.Int8(torch.linspace(-1, 1, 24).reshape(8, 3)))
+    data = good()
+    data["inputs"][0] = [-5.0, 0.0, 5.0]
+    checked = check_data(data, program, "train_step")
+    scale, zero = program.metadata["int8_inputs"]["0"]
+    found = checked.arrays["inputs"]
+    assert found.dtype == np.int8
+    assert found[0].tolist() == [-128, zero, 127]
+    np.testing.assert_allclose((found[1:].astype(float) - zero) * scale, data["inputs"][1:], atol=0.51 * scale)
+    np.save(tmp_path / "inputs.npy", data["inputs"])
+    np.save(tmp_path / "targets.npy", data["targets"])
+    assert check_data(tmp_path, program, "train_step").folder is None, "the folder's floats are not what the board takes"
+    np.save(tmp_path / "inputs.npy", found)
+    assert check_data(tmp_path, program, "train_step").folder == tmp_path

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 import edgekit
-from edgekit.cli.options import FILE
+from edgekit.cli.options import ANY_PATH, FILE
 from edgekit.cli.output import json_option, report, size, stderr
-from edgekit.user_model import load_model, parse_optimizer, resize_batch
+from edgekit.user_model import load_calibration, load_model, parse_optimizer, resize_batch
 
 
 @click.command("compile")
@@ -24,6 +24,7 @@ from edgekit.user_model import load_model, parse_optimizer, resize_batch
 @click.option("--batch", type=click.IntRange(min=1), help="Samples a step; the example batch's by default.")
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(min=1), help="Batches an update.")
 @click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of all gradients together.")
+@click.option("--quantize", metavar="DIR", type=ANY_PATH, help="Compute in int8, calibrated on the inputs of this data set.")
 @click.option("--out", required=True, metavar="FILE.ekp", type=FILE)
 @json_option
 def command(
@@ -35,6 +36,7 @@ def command(
     batch: int | None,
     accumulate: int,
     clip_norm: float | None,
+    quantize: Path | None,
     out: Path,
 ) -> None:
     """Compile MODEL, "file.py:callable", for a board.
@@ -45,6 +47,7 @@ def command(
     module, example = load_model(model)
     if batch is not None:
         example = resize_batch(example, batch)
+    calibration = None if quantize is None else load_calibration(quantize, example)
     start = time.monotonic()
     with stderr().status("capture") as status:
         program = edgekit.compile(
@@ -56,6 +59,7 @@ def command(
             optimizer=sgd,
             accumulate=accumulate,
             clip_norm=clip_norm,
+            quantize=calibration,
             progress=status.update,
         )
     seconds = time.monotonic() - start

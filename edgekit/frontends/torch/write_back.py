@@ -47,7 +47,7 @@ def write_bindings(
     arrays = {name: t.numpy() for name, t in tensors.items()}
     written: dict[str, Array] = {}
     for binding in bindings:
-        stored = np.asarray(state[binding.value], np.float64)
+        stored = np.asarray(state[binding.value], np.float64) * (1.0 if binding.scale is None else np.array(binding.scale))
         if stored.shape != binding.layout.shape or arrays[binding.parameters[0]].shape != binding.layout.tensor:
             raise InputError(
                 f"{binding.parameters[0]} has shape {arrays[binding.parameters[0]].shape}, which is not the compiled model's",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from edgekit.graph.op import Op
-from edgekit.graph.ops import conv, elementwise, linear, loss, pool, shape, update
+from edgekit.graph.ops import conv, elementwise, linear, loss, pool, quantized, shape, update
 
-_FAMILIES = (linear, conv, elementwise, shape, pool, loss, update)
+_FAMILIES = (linear, conv, elementwise, shape, pool, loss, update, quantized)
 
 OPS: dict[int, type[Op]] = {
     cls.code: cls

@@ -14,11 +14,15 @@ import numpy as np
 from edgekit.graph.op import Array, Op
 from edgekit.graph.ops.function import Function
 from edgekit.graph.ops.linear import (
+    QUANT,
     backward_epilogue,
     check,
     check_backward_epilogue,
     check_epilogue,
+    check_real,
     epilogue,
+    real_activation,
+    real_weight,
     require_unfused,
     weight_and_bias_gradient,
 )
@@ -128,7 +132,10 @@ class Conv2d(Op):
 
 @dataclass(frozen=True)
 class Conv2dInputGrad(Op):
-    """dx[N,H,W,C] = (the transpose of conv applied to dy[N,OH,OW,O] + addend) * act'(saved); ``size`` is (H, W)."""
+    """dx[N,H,W,C] = (the transpose of conv applied to dy[N,OH,OW,O] + addend) * act'(saved); ``size`` is (H, W).
+
+    ``scale[O]`` goes with an int8 w.
+    """
 
     size: Pair = (1, 1)
     stride: Pair = (1, 1)
@@ -139,13 +146,14 @@ class Conv2dInputGrad(Op):
 
     name: ClassVar[str] = "conv2d_input_grad"
     code: ClassVar[int] = 5
-    operands: ClassVar[tuple[str, ...]] = ("dy", "w", "addend?", "saved?")
+    operands: ClassVar[tuple[str, ...]] = ("dy", "w", "addend?", "saved?", "scale?")
     results: ClassVar[tuple[str, ...]] = ("dx",)
     inplace: ClassVar[tuple[tuple[int, int], ...]] = ((0, 2),)
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        dy, w, addend, saved = operands
+        dy, w, addend, saved, scale = operands
         assert dy is not None and w is not None
+        check_real("conv2d_input_grad: w", w, scale, Type(w.shape[3:]))
         check(len(dy.shape) == 4 and len(w.shape) == 4 and dy.shape[3] == w.shape[3], f"conv2d_input_grad: {dy}, {w}")
         kh, kw, cg, o = w.shape
         check(self.groups >= 1 and o % self.groups == 0, f"conv2d_input_grad: {w}, groups {self.groups}")
@@ -161,8 +169,9 @@ class Conv2dInputGrad(Op):
         return 2 * dy.type.size * w.type.size // w.shape[3]
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        dy, w, addend, saved = operands
+        dy, w, addend, saved, scale = operands
         assert dy is not None and w is not None
+        w = real_weight(w, scale)
         dx = np.zeros((dy.shape[0], *self.size, w.shape[2] * self.groups), dy.dtype)
         padded = pad(dx, self.padding)
         rows = split_groups(dy, self.groups)
@@ -176,7 +185,7 @@ class Conv2dInputGrad(Op):
 class Conv2dWeightGrad(Op):
     """dw[kh,kw,C/groups,O] from x[N,H,W,C] and dy[N,OH,OW,O], and db[O]; ``kernel`` is (kh, kw).
 
-    ``x`` may hold only the first channels of each group: then dw is that slice's gradient.
+    ``x`` may hold only the first channels of each group: then dw is that slice's gradient. ``quant`` goes with an int8 x.
     """
 
     kernel: Pair = (1, 1)
@@ -187,12 +196,13 @@ class Conv2dWeightGrad(Op):
 
     name: ClassVar[str] = "conv2d_weight_grad"
     code: ClassVar[int] = 6
-    operands: ClassVar[tuple[str, ...]] = ("x", "dy")
+    operands: ClassVar[tuple[str, ...]] = ("x", "dy", "quant?")
     results: ClassVar[tuple[str, ...]] = ("dw", "db?")
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        x, dy = operands
+        x, dy, quant = operands
         assert x is not None and dy is not None
+        check_real("conv2d_weight_grad: x", x, quant, QUANT)
         check(len(x.shape) == 4 and len(dy.shape) == 4 and x.shape[0] == dy.shape[0], f"conv2d_weight_grad: {x}, {dy}")
         c, o = x.shape[3], dy.shape[3]
         check(
@@ -204,13 +214,14 @@ class Conv2dWeightGrad(Op):
         return Type((*self.kernel, c // self.groups, o)), Type((o,))
 
     def flops(self, node: Node) -> int:
-        x, dy = node.inputs
+        x, dy, _ = node.inputs
         assert x is not None and dy is not None
         return 2 * dy.type.size * self.kernel[0] * self.kernel[1] * x.shape[3] // self.groups
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        x, dy = operands
+        x, dy, quant = operands
         assert x is not None and dy is not None
+        x = real_activation(x, quant)
         c, o = x.shape[3] // self.groups, dy.shape[3]
         dw = np.zeros((*self.kernel, c, o), x.dtype)
         rows = split_groups(dy, self.groups)

@@ -144,12 +144,21 @@ def mix(z: Array) -> Array:
     return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def dropout_mask(p: float, stream: int, seed: int, step: int, size: int) -> Array:
-    """Which of ``size`` elements are kept: docs/program-format.md, "Randomness"."""
+def draw(stream: int, seed: int, step: int, size: int) -> Array:
+    """24 random bits for each of ``size`` elements: docs/program-format.md, "Randomness"."""
     key = np.array([((seed << 32 | step & 0xFFFFFFFF) + _GOLDEN) & _MASK64], np.uint64)
     key = mix(mix(key) + np.uint64(_GOLDEN * (stream + 1) & _MASK64))
-    drawn = mix(key + np.uint64(_GOLDEN) * np.arange(1, size + 1, dtype=np.uint64)) >> np.uint64(40)
-    return np.asarray(drawn >= math.ceil(float(np.float32(p)) * 2**24))
+    return np.asarray(mix(key + np.uint64(_GOLDEN) * np.arange(1, size + 1, dtype=np.uint64)) >> np.uint64(40))
+
+
+def uniform(stream: int, seed: int, step: int, size: int) -> Array:
+    """The same as numbers in [0, 1)."""
+    return draw(stream, seed, step, size) * 2.0**-24
+
+
+def dropout_mask(p: float, stream: int, seed: int, step: int, size: int) -> Array:
+    """Which of ``size`` elements are kept."""
+    return np.asarray(draw(stream, seed, step, size) >= math.ceil(float(np.float32(p)) * 2**24))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 The leading axes of ``x`` are rows: ``x[..., K] @ w[K, N]``. The weight is stored input-major, so that a slice of the
 input channels is a block of whole rows.
+
+The gradients read int8 operands as the real numbers that they stand for (docs/quantization.md): a weight with its scales, one
+an output channel, and an activation with its (scale, zero).
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from edgekit.graph.op import Array, Op, ShapeError
 from edgekit.graph.ops.function import Function, Reduction, apply, derivative, mask_of
 from edgekit.graph.value import DType, Type, Value
@@ -17,6 +22,10 @@ from edgekit.graph.value import DType, Type, Value
 if TYPE_CHECKING:
     from edgekit.graph.builder import Builder
     from edgekit.graph.graph import Node
+
+
+#: an int8 activation's scale and zero point
+QUANT = Type((2,))
 
 
 def check(condition: bool, message: str) -> None:
@@ -53,6 +62,22 @@ def backward_epilogue(acc: Array, addend: Array | None, saved: Array | None, act
     return total if saved is None else total * derivative(act, saved)
 
 
+def check_real(what: str, operand: Type, parameters: Type | None, of_int8: Type) -> None:
+    """The operand is float32, or int8 with the parameters (``of_int8``) that say which numbers it stands for."""
+    wanted = (DType.F32, None) if parameters is None else (DType.I8, of_int8)
+    check((operand.dtype, parameters) == wanted, f"{what} is {operand} with {parameters}")
+
+
+def real_weight(w: Array, scale: Array | None) -> Array:
+    """The numbers that an int8 weight stands for."""
+    return w if scale is None else w.astype(scale.dtype) * scale
+
+
+def real_activation(x: Array, quant: Array | None) -> Array:
+    """The numbers that an int8 activation stands for."""
+    return x if quant is None else (x.astype(quant.dtype) - np.rint(quant[1])) * quant[0]
+
+
 def require_unfused(node: Node, act: Function) -> None:
     """Differentiation comes before fusion; what a fused node would need to save is not decided here.
 
@@ -72,14 +97,14 @@ def sum_rows(build: Builder, dy: Value) -> Value:
 
 
 def weight_and_bias_gradient(
-    build: Builder, grad: Op, x: Value, dy: Value, weight: bool, bias: bool
+    build: Builder, grad: Op, x: Value, dy: Value, weight: bool, bias: bool, quant: Value | None = None
 ) -> tuple[Value | None, Value | None]:
     """One weight-gradient node for both, or for the weight alone; the bias alone does not need x."""
     if weight and bias:
-        dw, db = build.emit(grad, x, dy, results=(0, 1))
+        dw, db = build.emit(grad, x, dy, quant, results=(0, 1))
         return dw, db
     if weight:
-        return build(grad, x, dy), None
+        return build(grad, x, dy, quant), None
     return None, sum_rows(build, dy) if bias else None
 
 
@@ -127,20 +152,21 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class LinearInputGrad(Op):
-    """dx[..., K] = (dy[..., N] @ w[K, N].T + addend[..., K]) * act'(saved[..., K])."""
+    """dx[..., K] = (dy[..., N] @ w[K, N].T + addend[..., K]) * act'(saved[..., K]); ``scale[N]`` goes with an int8 w."""
 
     act: Function = Function.IDENTITY
 
     name: ClassVar[str] = "linear_input_grad"
     code: ClassVar[int] = 2
-    operands: ClassVar[tuple[str, ...]] = ("dy", "w", "addend?", "saved?")
+    operands: ClassVar[tuple[str, ...]] = ("dy", "w", "addend?", "saved?", "scale?")
     results: ClassVar[tuple[str, ...]] = ("dx",)
     inplace: ClassVar[tuple[tuple[int, int], ...]] = ((0, 2),)
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        dy, w, addend, saved = operands
+        dy, w, addend, saved, scale = operands
         assert dy is not None and w is not None
         check(len(w.shape) == 2 and dy.shape[-1:] == w.shape[1:], f"linear_input_grad: {dy} @ {w}.T")
+        check_real("linear_input_grad: w", w, scale, Type(w.shape[1:]))
         dx = Type((*dy.shape[:-1], w.shape[0]))
         check_backward_epilogue(dx, addend, saved, self.act)
         return (dx,)
@@ -151,36 +177,38 @@ class LinearInputGrad(Op):
         return 2 * rows.type.size * w.type.size // rows.shape[-1]
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        dy, w, addend, saved = operands
+        dy, w, addend, saved, scale = operands
         assert dy is not None and w is not None
-        return (backward_epilogue(dy @ w.T, addend, saved, self.act),)
+        return (backward_epilogue(dy @ real_weight(w, scale).T, addend, saved, self.act),)
 
 
 @dataclass(frozen=True)
 class LinearWeightGrad(Op):
     """dw[K, N] = x[..., K].T @ dy[..., N] and db[N] = the sum of dy's rows.
 
-    ``x`` may hold only the first K of the layer's input channels: then dw is that slice's gradient.
+    ``x`` may hold only the first K of the layer's input channels: then dw is that slice's gradient. ``quant`` goes with an
+    int8 x.
     """
 
     name: ClassVar[str] = "linear_weight_grad"
     code: ClassVar[int] = 3
-    operands: ClassVar[tuple[str, ...]] = ("x", "dy")
+    operands: ClassVar[tuple[str, ...]] = ("x", "dy", "quant?")
     results: ClassVar[tuple[str, ...]] = ("dw", "db?")
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        x, dy = operands
+        x, dy, quant = operands
         assert x is not None and dy is not None
+        check_real("linear_weight_grad: x", x, quant, QUANT)
         check(len(x.shape) >= 1 and x.shape[:-1] == dy.shape[:-1], f"linear_weight_grad: {x}.T @ {dy}")
         return Type((x.shape[-1], dy.shape[-1])), Type(dy.shape[-1:])
 
     def flops(self, node: Node) -> int:
-        x, dy = node.inputs
+        x, dy, _ = node.inputs
         assert x is not None and dy is not None
         return 2 * x.type.size * dy.shape[-1]
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        x, dy = operands
+        x, dy, quant = operands
         assert x is not None and dy is not None
         rows = dy.reshape(-1, dy.shape[-1])
-        return x.reshape(-1, x.shape[-1]).T @ rows, rows.sum(axis=0)
+        return real_activation(x, quant).reshape(-1, x.shape[-1]).T @ rows, rows.sum(axis=0)

@@ -1,7 +1,7 @@
 """Ops that change state: optimizer steps, gradient accumulation, and the norm that clipping needs.
 
-A gradient may be a leading block of its parameter (a slice of the input channels): every axis of the gradient is at
-most the parameter's, and the block starts at index 0.
+A gradient may be a block of its parameter (a slice of the input channels): every axis of the gradient is at most the
+parameter's, and the block starts at index 0; but for an SGD step, on the axis before the last, at any.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from edgekit.graph.op import Array, Op
+from edgekit.graph.ops.elementwise import uniform
 from edgekit.graph.ops.linear import check
 from edgekit.graph.value import DType, Type
 
@@ -41,51 +42,91 @@ class SgdUpdate(Op):
 
     ``factor`` (over the last axis) and ``offset`` carry the folded BatchNorm (docs/architecture.md, "Folded
     BatchNorm"); absent means 1 and 0. Without velocity the step is lr * g.
+
+    An int8 or int32 param q (with ``scale`` over the last axis, and ``step`` as Dropout's) stands for scale * q in all this. The
+    step d of that number becomes q += floor(r - d / scale), rounded up or down at random so that the mean is right: r in [0, 1)
+    is drawn for each element as Dropout draws, by seed, step and ``stream``; element i of the gradient is number
+    start * columns + i. q is kept in ±127, or ±(2^31 - 1).
     """
 
     lr: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
+    stream: int = 0  #: tells several int8 parameters of one program apart
+    start: int = 0  #: where the gradient's block starts on the axis before the last
 
     name: ClassVar[str] = "sgd_update"
     code: ClassVar[int] = 50
-    operands: ClassVar[tuple[str, ...]] = ("param", "grad", "velocity?", "factor?", "offset?", "clip?")
+    operands: ClassVar[tuple[str, ...]] = (
+        "param",
+        "grad",
+        "velocity?",
+        "factor?",
+        "offset?",
+        "clip?",
+        "scale?",
+        "step?",
+    )
     results: ClassVar[tuple[str, ...]] = ()
     mutates: ClassVar[tuple[int, ...]] = (0, 2)
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        param, grad, velocity, factor, offset, clip = operands
+        param, grad, velocity, factor, offset, clip, scale, step = operands
         assert param is not None and grad is not None
         block = len(param.shape) == len(grad.shape) and all(g <= p for g, p in zip(grad.shape, param.shape, strict=True))
         check(block and grad.dtype is DType.F32, f"sgd_update: {grad} is no leading block of {param}")
+        room = param.shape[-2] - grad.shape[-2] if len(param.shape) > 1 else 0
+        check(0 <= self.start <= room, f"sgd_update: {grad} does not fit {param} from {self.start} on")
         check((velocity is None) == (self.momentum == 0.0), "sgd_update: velocity goes with momentum")
         check(velocity is None or velocity == grad, f"sgd_update: velocity {velocity} is not {grad}")
         check_per_channel(grad, factor)
         check_per_channel(grad, offset)
         check(clip is None or clip == SCALAR, f"sgd_update: clip is {clip}")
+        whole = param.dtype in (DType.I8, DType.I32)
+        check(whole or param.dtype is DType.F32, f"sgd_update: param is {param}")
+        wanted = (Type(param.shape[-1:]), Type((2,), DType.I32)) if whole else (None, None)
+        check((scale, step) == wanted, f"sgd_update: {param} with scale {scale}, step {step}")
         return ()
 
     def flops(self, node: Node) -> int:
-        _, grad, velocity, factor, offset, clip = node.inputs
+        _, grad, velocity, factor, offset, clip, scale, _ = node.inputs
         assert grad is not None
-        extras = (velocity, factor, offset, clip)
+        extras = (velocity, factor, offset, clip, scale)
         return grad.type.size * (2 + 2 * (self.weight_decay != 0.0) + 2 * self.nesterov + sum(v is not None for v in extras))
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        param, grad, velocity, factor, offset, clip = operands
+        param, grad, velocity, factor, offset, clip, scale, step = operands
         assert param is not None and grad is not None
         after = param.copy()
-        block = after[leading_block(grad.shape)]
+        block = after[self.block(grad.shape)]
+        unit = None if scale is None else scale[: grad.shape[-1]]
+        real = block if unit is None else block.astype(unit.dtype) * unit
         g = grad if clip is None else grad * clip
         g = g if factor is None else g * factor
-        g = g + self.weight_decay * (block if offset is None else block - offset)
-        if velocity is None:
-            block -= self.lr * g
-            return (after,)
-        v = np.asarray(self.momentum * velocity + g)
-        block -= self.lr * (g + self.momentum * v if self.nesterov else v)
-        return after, v
+        g = g + self.weight_decay * (real if offset is None else real - offset)
+        v = g if velocity is None else np.asarray(self.momentum * velocity + g)
+        change = self.lr * (g + self.momentum * v if self.nesterov else v)
+        if unit is None:
+            block -= change
+        else:
+            assert step is not None
+            block[...] = self._rounded(block, change / unit, step)
+        return (after,) if velocity is None else (after, v)
+
+    def block(self, shape: tuple[int, ...]) -> tuple[slice | EllipsisType, ...]:
+        """The index of the part of the parameter that a gradient of this shape changes."""
+        if len(shape) < 2:
+            return leading_block(shape)
+        return (*leading_block(shape[:-2])[:-1], slice(self.start, self.start + shape[-2]), slice(shape[-1]))
+
+    def _rounded(self, q: Array, change: Array, step: Array) -> Array:
+        """q - change, rounded at random and kept in range."""
+        most = 127 if q.dtype == np.int8 else (1 << 31) - 1
+        first = self.start * q.shape[-1]
+        drawn = uniform(self.stream, int(step[0]), int(step[1]), first + q.size)[first:].reshape(q.shape).astype(change.dtype)
+        moved = np.clip(np.floor(np.nan_to_num(drawn - change)), -(2.0**30), 2.0**30).astype(np.int64)
+        return np.asarray(np.clip(q + moved, -most, most), q.dtype)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@
 #define isinf(x) __builtin_isinf(x)
 #define sqrtf(x) __builtin_sqrtf(x)
 #define fabsf(x) __builtin_fabsf(x)
+#define floorf(x) __builtin_floorf(x)
+#define rintf(x) __builtin_rintf(x)
+#define rint(x) __builtin_rint(x)
 
 double ceil(double x);
 double log(double x);

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis.strategies import SearchStrategy
 
 from tests.conformance.case import Case
-from tests.conformance.cases import convolution, elementwise, loss, movement, pool, product, update
+from tests.conformance.cases import convolution, elementwise, loss, movement, pool, product, quantized, update
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,5 @@ class Family:
 
 FAMILIES = [
     Family(module.__name__.rpartition(".")[2], module.table, module.drawn())
-    for module in (product, convolution, elementwise, movement, pool, loss, update)
+    for module in (product, convolution, elementwise, movement, pool, loss, update, quantized)
 ]
