@@ -170,9 +170,10 @@ class Room:
         words = ", ".join(f"{_mib(size)} of {_PLURAL[kind]}" for kind, size in sizes.most_common(3) if size) or "nothing"
         free = "an unknown amount is" if usage.free is None else f"{_mib(usage.free)} are"
         name = self._client.link.name
+        otherwise = "or free some space on the board" if "edgekit clean" in fault.hint else fault.hint
         return type(fault)(
             f"{fault.message}; needed: {_mib(bytes_)}, {free} free, and what is kept ({words}) may not be removed",
-            f"`edgekit clean {name}` shows what takes the room and why it stays; {fault.hint}",
+            f"`edgekit clean {name}` shows what takes the room and why it stays; {otherwise}",
         )
 
 

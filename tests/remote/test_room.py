@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import threading
 import time
@@ -15,12 +16,12 @@ import pytest
 
 import edgekit
 from edgekit.errors import BoardFull, EdgekitError
-from edgekit.protocol import Client, client
+from edgekit.protocol import Client, Started, StartRequest, client
 from edgekit.sessions.room import Room
 from edgekit.sessions.usage import Rules, Verdict
 from tests.host.home import wait_for
 from tests.remote.board import Remote
-from tests.remote.training import FOR_EVER, PROGRAM, check, data, train
+from tests.remote.training import FOR_EVER, PROGRAM, check, data, train, undisturbed
 from tests.support.boards import flash
 from tests.support.command import Run, document
 from tests.support.disks import small_disk
@@ -260,7 +261,7 @@ def test_a_disk_that_stays_full_is_told_with_what_is_kept(bare: Remote) -> None:
         flash(bare.address)
         with bare.connect() as device:
             room_of(device)
-            with pytest.raises(BoardFull, match=r"disk is full.*needed: .* MiB are free, and what is kept") as caught:
+            with pytest.raises(BoardFull, match=r"No space left.*needed: .* MiB are free, and what is kept") as caught:
                 stop_many(device)
             assert "files that sessions need" in caught.value.message
             assert f"edgekit clean {bare.address}" in caught.value.hint
@@ -271,10 +272,37 @@ def test_a_disk_that_stays_full_is_told_with_what_is_kept(bare: Remote) -> None:
         bare.home.close()
 
 
+def test_a_start_on_a_full_disk_clears_up_and_is_tried_again(
+    bare: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent is there; the session's own files find no room until something nobody needs is gone."""
+    undisturbed()
+    start, starts = Client.start, 0
+
+    def start_on_a_full_disk(self: Client, request: StartRequest) -> Started:
+        nonlocal starts
+        starts += 1
+        if starts == 1:
+            facts = os.statvfs(bare.home.path)
+            (bare.home.path / "filler").write_bytes(bytes(facts.f_bavail * facts.f_frsize))
+        return start(self, request)
+
+    with small_disk(bare.home.path, 4 << 10):
+        flash(bare.address)
+        with bare.connect() as device:
+            room = room_of(device, Rules(unused=3))
+            file = Path(room.put(noise(tmp_path, 300, 0)))
+            time.sleep(4.1)
+            monkeypatch.setattr(Client, "start", start_on_a_full_disk)
+            done(device)
+            assert (starts, file.exists()) == (2, False)
+        bare.home.close()
+
+
 def stop_many(device: edgekit.Device) -> None:
     """More trainings to be resumed than have room."""
     for seed in range(12):
-        device.train(PROGRAM, large_data(seed), epochs=FOR_EVER).stop()
+        device.train(PROGRAM, large_data(seed), epochs=FOR_EVER, stream=False).stop()
         wait_for(lambda: device.sessions.list()[-1].state == "stopped")
 
 
