@@ -102,7 +102,7 @@ static void sum_each(const ek_row *r, const ek_epilogue *finish, int from) {
 
 #define INSTANCE(taps, step) \
     static void sum_##taps##_##step(const ek_row *r, const ek_epilogue *finish) { \
-        int tile = ek_row_tile(r->count); \
+        int tile = ek_row_tile(r->count, taps); \
         if (tile == 4) sum_tiles(4, taps, step, r, finish); \
         else if (tile == 7) sum_tiles(7, taps, step, r, finish); \
         else sum_tiles(8, taps, step, r, finish); \
@@ -211,7 +211,7 @@ static void weigh_each(const ek_row *r, float *sums, float *total, int from) {
 
 #define WEIGHT_INSTANCE(taps, step) \
     static void weigh_##taps##_##step(const ek_row *r, float *sums, float *total) { \
-        int tile = ek_row_tile(r->count); \
+        int tile = ek_row_tile(r->count, taps); \
         if (tile == 4) weigh_tiles(4, taps, step, r, sums, total); \
         else if (tile == 7) weigh_tiles(7, taps, step, r, sums, total); \
         else weigh_tiles(8, taps, step, r, sums, total); \
