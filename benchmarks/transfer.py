@@ -45,12 +45,13 @@ _UP = ("scp up", "scp, sync, sha256sum", "put_file", "upload")
 @click.option("--megabytes", default=256, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--mbit", type=int, help="Megabit a second of the line to the board.  [default: loopback]")
-def main(megabytes: int, rounds: int, mbit: int | None) -> None:
+@click.option("--only", multiple=True, metavar="WAY", help="A row of the table, as often as wanted.  [default: all]")
+def main(megabytes: int, rounds: int, mbit: int | None, only: tuple[str, ...]) -> None:
     """Time both sides and print the ratio by round."""
     if SSHD is None:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory() as name, _line(mbit) as (host, enter), lone_board(Path(name), host, enter) as server:
-        times = _measure(Path(name), server, megabytes, rounds)
+        times = _measure(Path(name), server, megabytes, rounds, only)
     _report(times, megabytes, f"{mbit} Mbit/s" if mbit else "loopback")
 
 
@@ -73,11 +74,12 @@ def _line(mbit: int | None) -> Iterator[tuple[str, Sequence[str]]]:
         place.remove()
 
 
-def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int) -> dict[str, list[float]]:
+def _measure(folder: Path, server: Sshd, megabytes: int, rounds: int, only: Sequence[str]) -> dict[str, list[float]]:
     file, sent, back = folder / "file", folder / "sent", folder / "back"
     file.write_bytes(os.urandom(megabytes << 20))
     _install_runner(server.home)
-    ways = _ways(server, file, sent, back)
+    wanted = {peer for way in only for peer in (way, _peer(way))}
+    ways = {way: run for way, run in _ways(server, file, sent, back).items() if not only or way in wanted}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, run in ways.items():
@@ -154,9 +156,13 @@ def _install_runner(home: Path) -> None:
     (home / "current").symlink_to("releases/bench")
 
 
+def _peer(way: str) -> str:
+    return "scp up" if way in _UP else "scp down"
+
+
 def _rows(times: dict[str, list[float]], megabytes: int) -> Iterator[tuple[str, str, str, str]]:
     for name, values in times.items():
-        peers = times["scp up" if name in _UP else "scp down"]
+        peers = times[_peer(name)]
         ratios = [value / peer for value, peer in zip(values, peers, strict=True)]  # by round: other load comes and goes
         speed = f"{megabytes / statistics.median(values):.0f} MiB/s"
         yield name, _spread(values), speed, _spread(ratios)
