@@ -25,15 +25,18 @@ void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish);
  * to `total` unless NULL. In the row, `filter` is the row of dy. */
 void EK_NAME(ek_depthwise_row_weights)(const ek_row *row, float *sums, float *total);
 
-/* How many results share a pass over the channels: tiles of 4, 7 and 8 exist, and sizes in use divide well by one of
- * them. The registers of SSE2 hold no tile but the smallest, nor do NEON's with the weights of 7 taps. */
-EK_INLINE int ek_row_tile(int count, int taps) {
-    (void)taps;
+/* Taps in a row up to which there are several tiles. More taps are rare and their code is large; SSE2's registers hold no tile but
+ * the smallest, nor do NEON's with more weights. */
 #if defined(__x86_64__) && !defined(__AVX2__)
-    return 4;
-#elif defined(__aarch64__)
-    if (taps > 5) return 4;
+enum { EK_TILED_TAPS = 0 };
+#else
+enum { EK_TILED_TAPS = 5 };
 #endif
+
+/* How many results share a pass over the channels: tiles of 4, 7 and 8 exist, and sizes in use divide well by one of
+ * them. */
+EK_INLINE int ek_row_tile(int count, int taps) {
+    if (taps > EK_TILED_TAPS) return EK_LANES < 8 ? 4 : 8;
     int sevens = (count + 6) / 7 * 7, eights = (count + 7) / 8 * 8, fours = (count + 3) / 4 * 4;
     return count <= 4 || (fours < sevens && fours < eights) ? 4 : sevens < eights ? 7 : 8;
 }
