@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
 
@@ -35,43 +35,47 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
         LinkLost: the line is gone, or the deadline over.
     """
     sha = hashlib.sha256(data).digest()
-    chunk = line.most - _REST - len(name.encode())
-    begun = False
     for _ in range(_STARTS):
-        window, sent, there, paused = Window(line), 0, 0, 0
-        while there < len(data) or not begun:
-            while (sent < len(data) or sent == 0) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
-                part = data[sent : sent + chunk]
-                request = UploadRequest(off=sent, data=part, name=name)
-                if sent == 0:
-                    request = UploadRequest(off=0, data=part, name=name, len=len(data), sha=sha)
-                window.send(request, deadline)
-                sent += len(part)
-                if not part or not begun:
-                    break  # the first answer may know of an earlier upload
-            answer = window.take(deadline)
-            if answer is None:
-                sent = there
-                continue
-            if _code(answer) is not None:
-                break
-            begun = True
-            there = int(answer["off"])
-            if window.empty:
-                sent = paused = there
-                yield there
-            elif there > sent:
-                window.clear()
-                sent = there
-        else:
+        code = yield from _upload(line, name, data, sha, deadline)
+        if code is None or (code == _BAD_OFFSET and digest(line, name, deadline) == sha):  # or its last answer was lost
             return
-        code = _code(answer)
-        if code == _BAD_OFFSET and digest(line, name, deadline) == sha:
-            return  # the last answer was lost
         if code != _BAD_OFFSET:
             raise _refused(line, name, len(data), code)
-        begun = False
     raise LinkError(f"{line.name}: the upload of {name} began {_STARTS} times and was forgotten", "does the board restart?")
+
+
+def _upload(line: Line, name: str, data: bytes, sha: bytes, deadline: Deadline) -> Generator[int, None, int | None]:
+    """From the beginning, or from where the board says; the code that it refuses with, None where all is there."""
+    chunk = line.most - _REST - len(name.encode())
+    window = Window(line)
+    begun = False  #: the board has answered: it may know of an earlier upload
+    there = sent = paused = 0
+    while not begun or there < len(data):
+        while (sent < len(data) if begun else window.empty) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
+            part = data[sent : sent + chunk]
+            window.send(_request(name, sent, part, len(data), sha), deadline)
+            sent += len(part)
+        answer = window.take(deadline)
+        if answer is None:
+            sent = there
+            continue
+        if (code := _code(answer)) is not None:
+            return code
+        begun = True
+        there = int(answer["off"])
+        if there > sent:
+            window.clear()
+        if window.empty:
+            sent = paused = there
+            yield there
+    return None
+
+
+def _request(name: str, offset: int, part: bytes, size: int, sha: bytes) -> UploadRequest:
+    """Of one chunk; the first one says what the file is."""
+    if offset:
+        return UploadRequest(off=offset, data=part, name=name)
+    return UploadRequest(off=0, data=part, name=name, len=size, sha=sha)
 
 
 def download(line: Line, name: str, deadline: Deadline, moved: Moved) -> bytes:

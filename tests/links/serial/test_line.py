@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,16 +153,14 @@ def test_every_fault_at_every_byte(kind: Kind, way: Way, tmp_path: Path, monkeyp
     monkeypatch.setenv("EDGEKIT_TEST_FILE", str(file))
     file.write_bytes(os.urandom(60) + bytes(9))
     with board() as wire:
-        small_session(wire)
-        total = wire.count[way]
-    assert total > 200
-    with board() as wire:
-        for place in range(total):
+        for place in itertools.count():
             file.write_bytes(os.urandom(60) + bytes(9))  # or the board would have it already
             wire.count = {"there": 0, "back": 0}
             wire.fault = Fault(kind, way, place)
             small_session(wire)
-            assert wire.fault.happened or kind == "cut" or place > 0.9 * total
+            if not wire.fault.happened:  # it was over before that byte
+                break
+    assert place > 200
 
 
 def train(wire: Wire, stream: bool, folder: Path) -> tuple[list[tuple[int, float]], dict[str, np.ndarray]]:
