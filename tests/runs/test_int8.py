@@ -1,5 +1,5 @@
-"""A network pretrained in float32, fine-tuned in int8 on a shifted data set, is as good as in float32; without scaling, at the same
-learning rate, it learns nothing."""
+"""A network pretrained in float32, fine-tuned in int8 on a shifted data set, is as good as in float32; without scaling, at the
+same learning rate, it learns nothing."""
 
 from __future__ import annotations
 
