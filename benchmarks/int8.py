@@ -1,14 +1,15 @@
 """int8 training beside float32 training, on handwritten digits in a shifted world: ``python -m benchmarks.int8``.
 
 A network pretrained on clean digits (PyTorch, float32) is fine-tuned by the local runner on images that are turned, inverted and
-noisy, with the demonstration's sparse scheme: in float32, in int8, and in int8 without quantisation-aware scaling, for which
-several learning rates are tried and the best is shown. Accuracy is that of the runner, in the precision that it trained in.
+noisy, with the demonstration's sparse scheme: in float32, in int8, and in int8 without quantisation-aware scaling, at the same
+learning rate and at larger ones. Accuracy is that of the runner, in the precision that it trained in.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import click
@@ -22,7 +23,7 @@ from examples.digits.network import DigitNet, pretrain
 from examples.digits.world import World, load
 
 UPDATE, LR, MOMENTUM, BATCH, CALIBRATION = "last:4", 0.003, 0.9, 8, 96
-UNSCALED_LRS = (1.0, 1e3, 1e4, 1e5)  #: times LR
+UNSCALED_LRS = (1.0, 1e3, 1e5)  #: times LR
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def train(model: DigitNet, world: World, quantize: edgekit.Int8 | None, lr: floa
     return before, after
 
 
-def compare(model: DigitNet, world: World, seeds: int, epochs: int) -> list[Row]:
-    """Float32, int8, and int8 without scaling at its best learning rate."""
+def compare(model: DigitNet, world: World, seeds: int, epochs: int, unscaled_lrs: Sequence[float] = UNSCALED_LRS) -> list[Row]:
+    """Float32, int8, and int8 without scaling at so many times the learning rate."""
     whole = edgekit.Int8(world.train.inputs[:CALIBRATION])
     unscaled = edgekit.Int8(world.train.inputs[:CALIBRATION], scaled_updates=False)
 
@@ -62,13 +63,8 @@ def compare(model: DigitNet, world: World, seeds: int, epochs: int) -> list[Row]
         runs = [train(model, world, quantize, lr, seed, epochs) for seed in range(seeds)]
         return Row(name, runs[0][0], tuple(after for _, after in runs))
 
-    tried = []
-    for factor in UNSCALED_LRS:
-        try:
-            tried.append(row(f"int8 unscaled, learning rate × {factor:g}", unscaled, LR * factor))
-        except edgekit.DivergedError:
-            continue
-    return [row("float32", None, LR), row("int8", whole, LR), max(tried, key=lambda r: r.mean)]
+    worse = [row(f"int8 unscaled, learning rate × {factor:g}", unscaled, LR * factor) for factor in unscaled_lrs]
+    return [row("float32", None, LR), row("int8", whole, LR), *worse]
 
 
 @click.command()

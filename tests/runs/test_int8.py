@@ -1,4 +1,5 @@
-"""A network pretrained in float32, fine-tuned in int8 on a shifted data set: as good as in float32, and not without scaling."""
+"""A network pretrained in float32, fine-tuned in int8 on a shifted data set, is as good as in float32; without scaling, at the
+same learning rate, it learns nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from examples.digits.world import load
 @pytest.mark.slow
 def test_int8_is_as_good_as_float32() -> None:
     clean, shifted = load()
-    plain, whole, unscaled = compare(pretrain(clean.train, 8, lambda: None), shifted, seeds=1, epochs=6)
+    model = pretrain(clean.train, 8, lambda: None)
+    plain, whole, unscaled = compare(model, shifted, seeds=1, epochs=6, unscaled_lrs=(1.0,))
     assert plain.mean > plain.before + 0.5
     assert whole.mean > plain.mean - 0.03, "within what one seed differs from another"
-    assert unscaled.mean < whole.mean - 0.05
+    assert unscaled.mean < unscaled.before + 0.2
