@@ -28,3 +28,12 @@ double log(double x) {
         sum = (sum + 1.0 / (2 * k + 1)) * square;
     return e * 0x1.62e42fefa38p-1 + (2 * s + (2 * s * sum + e * 0x1.ef35793c7673p-45));
 }
+
+/* To the nearest integer, halves to even, as additions round: there are no fractions from 2^52 on. */
+#undef rint
+double rint(double x);
+
+double rint(double x) {
+    double size = __builtin_fabs(x);
+    return size < 0x1p52 ? __builtin_copysign(size + 0x1p52 - 0x1p52, x) : x;
+}
