@@ -503,6 +503,8 @@ def test_sgd_update(
         None if factor is None else normal(*factor, seed=3),
         None if offset is None else normal(*offset, seed=4),
         floats(0.3) if clip else None,
+        None,
+        None,
         rtol=8 * EPS,
         atol=1e-6,
     )
@@ -510,8 +512,10 @@ def test_sgd_update(
 
 def test_large_updates(kernels: KernelLibrary) -> None:
     p, g = normal(3, 3, 64, 96), normal(3, 3, 48, 96, seed=1)
-    check(kernels, SgdUpdate(0.1, 0.9, 0.01), p, g, g * 2, normal(96), normal(96, seed=2), None, rtol=8 * EPS, atol=1e-6)
-    check(kernels, SgdUpdate(0.1), normal(), normal(seed=1), None, None, None, None, rtol=8 * EPS)
+    check(
+        kernels, SgdUpdate(0.1, 0.9, 0.01), p, g, g * 2, normal(96), normal(96, seed=2), None, None, None, rtol=8 * EPS, atol=1e-6
+    )
+    check(kernels, SgdUpdate(0.1), normal(), normal(seed=1), *(None,) * 6, rtol=8 * EPS)
     check(kernels, Accumulate(), p, p * 3)
     check(kernels, Fill(1.5), p)
     check(kernels, SumSquares(), g, normal(96), floats(3.0))
