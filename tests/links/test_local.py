@@ -118,7 +118,7 @@ def test_files_are_shared(echo: LocalLink, tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("address", ["serial:///dev/ttyACM0", "kitchen", "", "local://x"])
+@pytest.mark.parametrize("address", ["ble://kitchen", "kitchen", "", "local://x"])
 def test_an_address_without_a_link_names_those_there_are(address: str) -> None:
     with pytest.raises(InputError, match="local"):
         open_link(address)

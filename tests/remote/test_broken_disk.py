@@ -14,7 +14,7 @@ from tests.support.boards import flash
 from tests.support.disks import MemoryCard
 
 LONG = 700  #: epochs; with a checkpoint every other step long enough to break the disk in the middle
-BROKEN = "Read-only file system|mounted read-only|I/O error"
+BROKEN = "Read-only file system|mounted read-only|I/O error|turn read-only after a fault"
 FRESH = {"inputs": [[0.5] * 3] * 4, "targets": [1] * 4}  #: data that was never sent
 
 
