@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from edgekit.errors import IntegrityError, LinkError
@@ -19,6 +20,7 @@ _MACHINES = {
     3: ("i686", "i386"),
 }
 _NOT_FOUND, _NOT_EXECUTED = 127, 126  #: exit codes of a POSIX shell
+_BUSY_SECONDS = 10.0  #: for the board to end the upload of a link that was cut
 
 
 def current(home: str) -> str:
@@ -44,10 +46,17 @@ def run(connection: Connection, executable: str, words: Sequence[str], deadline:
     Raises:
         NoRunner, WrongArchitecture, NoExec, RemotePermission: it does not start.
     """
-    done = connection.run([executable, *words], deadline)
-    if did_not_start(done):
-        raise why_not_started(connection, executable, done, deadline)
+    given_up = time.monotonic() + min(_BUSY_SECONDS, deadline.remaining())
+    while did_not_start(done := connection.run([executable, *words], deadline)):
+        if not _is_open_for_writing(done) or time.monotonic() > given_up:
+            raise why_not_started(connection, executable, done, deadline)
+        time.sleep(0.1)
     return done
+
+
+def _is_open_for_writing(done: Finished) -> bool:
+    """Whether an upload has the file open, so that the kernel does not execute it: that of a cut link ends a little later."""
+    return "Text file busy" in done.err
 
 
 def did_not_start(done: Finished) -> bool:
@@ -79,6 +88,9 @@ def why_not_started(connection: Connection, executable: str, done: Finished, dea
             f"{connection.name}: {executable} is for {wanted[0]}, the board is {machine}",
             f"`edgekit flash {connection.name}` brings the right one",
         )
+    if _is_open_for_writing(done):
+        why = f"{connection.name}: {executable} is open for writing: by another upload, or one whose link was cut just now"
+        return LinkError(why, f"try again in a minute: `edgekit flash {connection.name}`")
     why = f"{connection.name}: {executable} does not start: {done.words}"
     return LinkError(why, f"`edgekit flash {connection.name}` renews it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgekit.firmware.build import build
 from edgekit.errors import BusyError, DeviceError, InputError, IntegrityError, LinkError
 from edgekit.links import Deadline, Moved, native_target
 from edgekit.links.ssh import Connection, SshLink, errors
+from edgekit.links.ssh.runner import run
 from edgekit.links.ssh.sftp import Kind, Sftp
 from edgekit.protocol import Client, Info
 from edgekit.sessions import connect
@@ -102,6 +104,18 @@ def test_the_real_runner_of_this_version(board: Sshd, address: str) -> None:
         flashed = execute(connection, plan_flash(connection, Deadline.after(SECONDS)))
     assert flashed.release == release_of(build("runner", native_target()))
     assert flashed.info.home == str(board.home)
+
+
+def test_the_upload_of_a_link_that_was_cut_may_end_a_little_later(board: Sshd, address: str, runner: Make) -> None:
+    """The board's SFTP server has the file open for writing until it notices: the kernel does not execute it that long."""
+    del board
+    executable = runner("one")
+    executable.chmod(0o700)
+    held = executable.open("r+b")
+    threading.Timer(1.0, held.close).start()
+    with Connection(address) as connection:
+        assert run(connection, str(executable), ["version"], Deadline.after(SECONDS)).out.startswith("edgekit-runner")
+    assert held.closed
 
 
 def test_a_build_may_take_longer_than_the_look_at_the_board(board: Sshd, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
