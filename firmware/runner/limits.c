@@ -82,6 +82,8 @@ ek_status ek_limits_measure(void *context, const ek_cbor *request, ek_cbor_write
     (void)request;
     if (ek_training_runs(t))
         return ek_training_busy(t, error);
+    if (!t->backend || !t->backend->limits)
+        return ek_fail(error, EK_UNSUPPORTED_OP, "this runner has no kernels to measure");
     float *memory = t->platform->allocate(largest);
     while (!memory && t->platform->memory_limit && largest > SMALLEST / 16)
         memory = t->platform->allocate(largest /= 2);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -256,6 +257,12 @@ def test_dropout_is_refused() -> None:
     model[1].train()
     with pytest.raises(UnsupportedError, match="dropout"):
         quantized(model, torch.randn(8, 4))
+
+
+@pytest.fixture(autouse=True)
+def _runs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run folders lie below the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def trained(net: Net, steps: int, quantize: edgekit.Int8 | None, **options: object) -> tuple[list[float], Net]:
