@@ -26,6 +26,7 @@ from edgekit.graph.ops.pool import AdaptiveAvgPool2d
 from edgekit.graph.ops.quantized import HIGH, LOW, MOST_TERMS, Dequantize, QAdd, QConv2d, QMean, Quantize
 from edgekit.graph.ops.shape import Permute, Reshape, Slice
 from edgekit.graph.value import DType, Value
+from edgekit.training.plan import restrict
 
 _MOVES = (Reshape, Permute, Slice)  #: ops that keep what an int8 element stands for
 _CLAMPS = (Function.RELU, Function.RELU6)
@@ -62,7 +63,7 @@ def calibrate(model: Model, inputs: Sequence[Array]) -> dict[Value, Range]:
     """
     samples = _check_inputs(model, inputs)
     batch = model.inputs[0].shape[0]
-    graph = _reaching(model.graph, model.outputs)
+    graph = restrict(model.graph, model.outputs)
     found: dict[Value, Range] = {}
     for start in range(0, samples - batch + 1, batch):
         feeds = {v: a[start : start + batch] for v, a in zip(model.inputs, inputs, strict=True)}
@@ -117,17 +118,6 @@ def _check_inputs(model: Model, inputs: Sequence[Array]) -> int:
             f"{len(inputs[0])} calibration samples fill no batch of {model.inputs[0].shape[0]}", "give a hundred or so"
         )
     return len(inputs[0])
-
-
-def _reaching(graph: Graph, outputs: Sequence[Value]) -> Graph:
-    """The nodes that compute ``outputs``."""
-    wanted = set(outputs)
-    nodes: list[Node] = []
-    for node in reversed(graph.nodes):
-        if any(v in wanted for v in node.writes):
-            nodes.append(node)
-            wanted.update(node.reads)
-    return replace(graph, inputs=[v for v in graph.inputs if v in wanted], outputs=list(outputs), nodes=nodes[::-1])
 
 
 @dataclass(frozen=True)
