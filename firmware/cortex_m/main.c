@@ -23,18 +23,10 @@ static ek_files files;
 static ek_serial serial;
 static ek_platform platform;
 
-static void forget(const void *bytes, size_t size) { (void)bytes, (void)size; }
-
 static void read_sensors(const ek_path *paths, ek_readings *readings) {
     (void)paths;
     *readings = (ek_readings){.rss_known = true};
     readings->rss_bytes = (uint64_t)(ek_region_start - ek_ram_start) - ek_stack_bytes() + ek_stack_peak() + ek_store_peak();
-}
-
-static bool disk_free(const char *path, uint64_t *bytes) {
-    (void)path;
-    *bytes = ek_store_free();
-    return true;
 }
 
 static void set_platform_up(const char *reset) {
@@ -43,21 +35,9 @@ static void set_platform_up(const char *reset) {
                   .reset = reset, .stack_peak = ek_stack_peak, .threads = 1, .cores = 1,
                   .memory_bytes = (uint64_t)(ek_region_end - ek_ram_start)},
         .clock = ek_clock_ns,
-        .allocate = ek_store_allocate,
-        .release = ek_store_release,
-        .memory_limit = ek_store_bytes(),
-        .map = ek_store_map,
-        .unmap = ek_store_unmap,
-        .forget = forget,
-        .create = ek_store_create,
-        .write = ek_store_write,
-        .commit = ek_store_commit,
-        .abandon = ek_store_abandon,
-        .read_at = ek_store_read_at,
-        .remove = ek_store_remove,
-        .disk_free = disk_free,
         .read_sensors = read_sensors,
     };
+    ek_store_join(&platform);
 }
 
 /* Another number at each start: how often the board started since it has power, and when somebody first spoke to it. */
@@ -137,7 +117,7 @@ int main(void) {
     set_runner_up();
     ek_mcu_uart_open(BAUD);
     ek_mcu_watchdog_start(WATCHDOG_MS);
-    ek_log("edgekit %s on %s: %s; %lu bytes for programs and data", EK_VERSION, ek_mcu_name, reset, (unsigned long)ek_store_bytes());
+    ek_log("edgekit %s on %s: %s; %lu bytes for programs and data", EK_VERSION, ek_mcu_name, reset, (unsigned long)platform.memory_limit);
     run();
     ek_fault_reset();
 }

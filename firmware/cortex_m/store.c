@@ -26,8 +26,6 @@ void ek_store_open(void *region, size_t bytes) {
     store.bytes = bytes;
 }
 
-size_t ek_store_bytes(void) { return store.bytes; }
-
 size_t ek_store_peak(void) { return store.peak; }
 
 static uint8_t *bytes_of(const block *b) { return store.base + b->at; }
@@ -75,7 +73,8 @@ static block *free_entry(void) {
     return NULL;
 }
 
-size_t ek_store_free(void) {
+/* What files may still take, those that give way counted as gone. */
+static size_t free_bytes(void) {
     size_t held = 0;
     for (size_t i = 0; i < BLOCKS; i++)
         held += each(i)->kind == NOTHING || (each(i)->kind == A_FILE && !each(i)->readers) ? 0 : each(i)->room;
@@ -109,12 +108,12 @@ static block *take(kind kind, uint64_t bytes) {
     }
 }
 
-void *ek_store_allocate(size_t bytes) {
+static void *allocate(size_t bytes) {
     block *b = take(MEMORY, bytes);
     return b ? bytes_of(b) : NULL;
 }
 
-void ek_store_release(void *memory) {
+static void release(void *memory) {
     for (size_t i = 0; i < BLOCKS; i++)
         if (each(i)->kind == MEMORY && bytes_of(each(i)) == memory)
             each(i)->kind = NOTHING;
@@ -136,7 +135,7 @@ static ek_status missing(const char *path, ek_error *error) {
     return ek_fail(error, EK_NOT_FOUND, "there is no file %.160s on the board, or it gave way to others", path);
 }
 
-ek_status ek_store_map(const char *path, ek_file *file, ek_error *error) {
+static ek_status map(const char *path, ek_file *file, ek_error *error) {
     block *b = find(path);
     *file = (ek_file){NULL, 0};
     if (!b)
@@ -146,7 +145,7 @@ ek_status ek_store_map(const char *path, ek_file *file, ek_error *error) {
     return EK_OK;
 }
 
-void ek_store_unmap(ek_file *file) {
+static void unmap(ek_file *file) {
     for (size_t i = 0; file->bytes && i < BLOCKS; i++) {
         block *b = each(i);
         if ((b->kind != A_FILE && b->kind != NAMELESS) || bytes_of(b) != file->bytes)
@@ -158,7 +157,7 @@ void ek_store_unmap(ek_file *file) {
     *file = (ek_file){NULL, 0};
 }
 
-ek_status ek_store_create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
+static ek_status create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
     block *b = take(NEW_FILE, size);
     file->handle = -1;
     if (!b)
@@ -169,7 +168,7 @@ ek_status ek_store_create(ek_new_file *file, const char *path, uint64_t size, ek
     return EK_OK;
 }
 
-ek_status ek_store_write(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
+static ek_status write_piece(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
     block *b = each((size_t)file->handle);
     if (size > b->room - b->size)
         return ek_fail(error, EK_IO, "%.160s is longer than it was said to be", b->name.text);
@@ -178,7 +177,7 @@ ek_status ek_store_write(ek_new_file *file, const void *bytes, size_t size, ek_e
     return EK_OK;
 }
 
-ek_status ek_store_commit(ek_new_file *file, ek_error *error) {
+static ek_status commit(ek_new_file *file, ek_error *error) {
     block *b = each((size_t)file->handle), *old = find(b->name.text);
     (void)error;
     if (old)
@@ -188,13 +187,13 @@ ek_status ek_store_commit(ek_new_file *file, ek_error *error) {
     return EK_OK;
 }
 
-void ek_store_abandon(ek_new_file *file) {
+static void abandon(ek_new_file *file) {
     if (file->handle >= 0)
         each((size_t)file->handle)->kind = NOTHING;
     file->handle = -1;
 }
 
-ek_status ek_store_read_at(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error) {
+static ek_status read_at(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error) {
     block *b = find(path);
     *got = 0;
     if (!b)
@@ -205,10 +204,35 @@ ek_status ek_store_read_at(const char *path, uint64_t at, void *to, size_t room,
     return EK_OK;
 }
 
-ek_status ek_store_remove(const char *path, ek_error *error) {
+static ek_status remove_file(const char *path, ek_error *error) {
     block *b = find(path);
     (void)error;
     if (b)
         forget(b);
     return EK_OK;
+}
+
+static bool disk_free(const char *path, uint64_t *bytes) {
+    (void)path;
+    *bytes = free_bytes();
+    return true;
+}
+
+/* Of a file's pages nothing can be given back. */
+static void keep(const void *bytes, size_t size) { (void)bytes, (void)size; }
+
+void ek_store_join(ek_platform *platform) {
+    platform->allocate = allocate;
+    platform->release = release;
+    platform->memory_limit = store.bytes;
+    platform->map = map;
+    platform->unmap = unmap;
+    platform->forget = keep;
+    platform->create = create;
+    platform->write = write_piece;
+    platform->commit = commit;
+    platform->abandon = abandon;
+    platform->read_at = read_at;
+    platform->remove = remove_file;
+    platform->disk_free = disk_free;
 }

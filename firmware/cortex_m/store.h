@@ -13,21 +13,7 @@ void ek_store_open(void *region, size_t bytes);
 /* Most bytes of it that were in use at a time. */
 size_t ek_store_peak(void);
 
-size_t ek_store_bytes(void);
-
-/* What files may still take, those that give way counted as gone. */
-size_t ek_store_free(void);
-
-/* The members of ek_platform. */
-void *ek_store_allocate(size_t bytes);
-void ek_store_release(void *memory);
-ek_status ek_store_map(const char *path, ek_file *file, ek_error *error);
-void ek_store_unmap(ek_file *file);
-ek_status ek_store_create(ek_new_file *file, const char *path, uint64_t size, ek_error *error);
-ek_status ek_store_write(ek_new_file *file, const void *bytes, size_t size, ek_error *error);
-ek_status ek_store_commit(ek_new_file *file, ek_error *error);
-void ek_store_abandon(ek_new_file *file);
-ek_status ek_store_read_at(const char *path, uint64_t at, void *to, size_t room, size_t *got, ek_error *error);
-ek_status ek_store_remove(const char *path, ek_error *error);
+/* Give a platform the members that are the store's: files, memory and its limit, free room. After ek_store_open. */
+void ek_store_join(ek_platform *platform);
 
 #endif

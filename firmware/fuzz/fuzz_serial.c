@@ -27,14 +27,7 @@ static uint64_t now;
 static uint64_t clock_ns(void) { return now += 1000000; }
 static bool idle(void) { return true; }
 static bool set_baud(uint32_t baud) { return baud < 1000000; }
-static void forget(const void *bytes, size_t bytes_size) { (void)bytes, (void)bytes_size; }
 static void no_sensors(const ek_path *paths, ek_readings *readings) { (void)paths, (void)readings; }
-
-static bool disk_free(const char *path, uint64_t *bytes) {
-    (void)path;
-    *bytes = ek_store_free();
-    return true;
-}
 
 /* What a host reads: frames that are whole. */
 static void take_answers(void) {
@@ -64,19 +57,6 @@ static void to_board(void *context, uint8_t byte) {
 static ek_platform platform = {
     .board = {.version = "0", .architecture = "any", .backend = "cpu", .isa = "plain", .threads = 1, .cores = 1},
     .clock = clock_ns,
-    .allocate = ek_store_allocate,
-    .release = ek_store_release,
-    .memory_limit = REGION,
-    .map = ek_store_map,
-    .unmap = ek_store_unmap,
-    .forget = forget,
-    .create = ek_store_create,
-    .write = ek_store_write,
-    .commit = ek_store_commit,
-    .abandon = ek_store_abandon,
-    .read_at = ek_store_read_at,
-    .remove = ek_store_remove,
-    .disk_free = disk_free,
     .read_sensors = no_sensors,
 };
 
@@ -105,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(&training, 0, sizeof training);
     memset(&files, 0, sizeof files);
     ek_store_open(region, REGION);
+    ek_store_join(&platform);
     training.platform = files.platform = &platform;
     training.backend = &backend;
     ek_training_init(&training);

@@ -72,14 +72,6 @@ static uint64_t now_ns(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void forget(const void *bytes, size_t size) { (void)bytes, (void)size; }
-
-static bool disk_free(const char *path, uint64_t *bytes) {
-    (void)path;
-    *bytes = ek_store_free();
-    return true;
-}
-
 static void read_sensors(const ek_path *paths, ek_readings *readings) {
     (void)paths;
     *readings = (ek_readings){.rss_known = true, .rss_bytes = ek_store_peak()};
@@ -94,18 +86,6 @@ static void read_sensors(const ek_path *paths, ek_readings *readings) {
 static ek_platform platform = {
     .board = {.version = EK_VERSION, .architecture = ARCHITECTURE, .backend = "cpu", .reset = "power-on", .threads = 1, .cores = 1},
     .clock = now_ns,
-    .allocate = ek_store_allocate,
-    .release = ek_store_release,
-    .map = ek_store_map,
-    .unmap = ek_store_unmap,
-    .forget = forget,
-    .create = ek_store_create,
-    .write = ek_store_write,
-    .commit = ek_store_commit,
-    .abandon = ek_store_abandon,
-    .read_at = ek_store_read_at,
-    .remove = ek_store_remove,
-    .disk_free = disk_free,
     .read_sensors = read_sensors,
 };
 
@@ -123,7 +103,7 @@ int main(int count, char **words) {
         return 2;
     }
     ek_store_open(region, kib * 1024);
-    platform.memory_limit = kib * 1024;
+    ek_store_join(&platform);
     platform.instance = now_ns();
     training.platform = &platform;
     training.backend = usable_backend();
