@@ -33,6 +33,7 @@ class Capability:
     epilogues: Mapping[int, Epilogue] = field(hash=False)  #: by opcode; an op that is not here has no fused activation
     moved: frozenset[DType]  #: element types that ops without arithmetic (permute, slice, …) move
     alignment: int  #: bytes that every array starts on a multiple of
+    caches: bool = False  #: whether its boards have a disk for what a frozen prefix makes
 
     def supports(self, node: Node) -> bool:
         """Whether there is a kernel for exactly this node: its op, activation, and present operands and results."""

@@ -7,4 +7,4 @@ from dataclasses import replace
 from edgekit.backends import Capability
 from edgekit.backends.cpu.capability import CPU
 
-CORTEX_M: Capability = replace(CPU, name="cortex-m", backend=2, architectures=("armv7e-m",))
+CORTEX_M: Capability = replace(CPU, name="cortex-m", backend=2, architectures=("armv7e-m",), caches=False)

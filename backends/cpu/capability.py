@@ -28,4 +28,5 @@ CPU = Capability(
     },
     moved=frozenset({DType.F32, DType.I32, DType.I8}),
     alignment=64,
+    caches=True,
 )

@@ -74,6 +74,22 @@ def stream_options(command: F) -> F:
     return command
 
 
+def cache_options(command: F) -> F:
+    """``--cache`` and ``--cache-budget``: the latter as text."""
+    for add in (
+        click.option("--cache-budget", metavar="SIZE", help="Most that the cache may take, as 1GiB; a quarter of what is free."),
+        click.option(
+            "--cache",
+            type=click.Choice(["auto", "off", "float32", "float16"]),
+            default="auto",
+            show_default=True,
+            help="Keep what the frozen beginning makes of each sample: later epochs run only the rest.",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
 def streamed_data_option(command: F) -> F:
     """``--data DIR`` of a session whose data is streamed."""
     note = "The data set, where it is streamed: it is brought from here."

@@ -13,6 +13,7 @@ from edgekit.errors import InputError
 from edgekit.telemetry import summarize
 
 if TYPE_CHECKING:
+    from edgekit.protocol.messages import Cached
     from edgekit.sessions import Session
 
 
@@ -39,6 +40,14 @@ def standing(session: Session) -> str:
     return "  ".join(filter(None, (brought, "waiting for data" if session.waiting else "")))
 
 
+def cache_text(cached: Cached) -> str:
+    """How much of a frozen prefix was cached, and why not more."""
+    if cached.rows == 0:
+        return f"not cached: {cached.why}"
+    text = f"cached in {cached.storage} for {cached.rows} of {cached.samples} samples, {size(cached.bytes)}"
+    return f"{text}; no more: {cached.why}" if cached.why else text
+
+
 def detach(session: Session, device: str) -> None:
     """Leave a session to its board, and say how to find it again."""
     if session.id is None:
@@ -63,6 +72,7 @@ def report_session(session: Session) -> None:
         "dropped": session.dropped,
         "checkpoint": None if session.checkpoint is None else path(session.checkpoint),
         "memory": None if memory is None else asdict(memory),
+        "cache": None if session.cached is None else session.cached.model_dump(),
         "summary": asdict(summary),
     }
 
@@ -79,6 +89,8 @@ def report_session(session: Session) -> None:
             f"highest temperature {number(summary.max_temperature_c, '.1f', ' °C')}",
             soft_wrap=True,
         )
+        if session.cached is not None:
+            console.print(f"frozen prefix: {cache_text(session.cached)}", soft_wrap=True)
         console.print(f"run folder: {path(session.folder)}", soft_wrap=True)
 
     report(data, draw)

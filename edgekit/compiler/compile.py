@@ -17,6 +17,7 @@ from edgekit.compiler.linearize import linearize
 from edgekit.compiler.masks import drop_masks
 from edgekit.compiler.parts import split_weight_gradients
 from edgekit.compiler.planner import MemoryPlan, plan_memory
+from edgekit.compiler.prefix import split_prefix
 from edgekit.compiler.recompute import recompute_activations, recompute_parameters
 from edgekit.compiler.rewrite import is_update
 from edgekit.compiler.scale import fuse_scale_gradients
@@ -65,6 +66,8 @@ def compile_program(
     """
     started = time.perf_counter()
     lowered = {name: lower(entry, capability, recompute) for name, entry in entries.items()}
+    if capability.caches and "train_step" in lowered and (split := split_prefix(lowered["train_step"].entry, batch)):
+        lowered |= {"prefix": _planned(split.prefix), "suffix": _planned(split.suffix)}
     ordered = [lowered[name] for name in (kind.name.lower() for kind in EntryKind) if name in lowered]
     ops = [node for low in ordered for node in low.entry.graph.nodes if not isinstance(node.op, Reshape)]
     notes = {
@@ -91,7 +94,11 @@ def lower(entry: Entry, capability: Capability, recompute: bool = True) -> Lower
     graph = order(graph, capability)
     if recompute and (smaller := recompute_activations(graph)) is not graph:
         graph = min(smaller, order(smaller, capability), key=liveness_peak)
-    return Lowered(replace(entry, graph=graph), plan_memory(graph))
+    return _planned(replace(entry, graph=graph))
+
+
+def _planned(entry: Entry) -> Lowered:
+    return Lowered(entry, plan_memory(entry.graph))
 
 
 def optimize(graph: Graph, capability: Capability) -> Graph:

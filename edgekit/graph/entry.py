@@ -18,10 +18,12 @@ class Role(IntEnum):
     OUTPUT = 4
     CORRECT = 5
     STEP = 6  #: i32[2]: the session's seed and the steps done
+    BOUNDARY = 7  #: array *index* that a prefix makes
+    CACHED = 8  #: the same, that a suffix starts from
 
 
 #: roles whose value the runner writes before a run
-FILLED = frozenset({Role.INPUT, Role.TARGET, Role.STEP})
+FILLED = frozenset({Role.INPUT, Role.TARGET, Role.STEP, Role.CACHED})
 
 
 @dataclass(frozen=True)

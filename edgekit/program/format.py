@@ -55,6 +55,8 @@ class EntryKind(IntEnum):
     UPDATE = 2
     EVALUATE = 3
     PREDICT = 4
+    PREFIX = 5  #: the part of train_step that is the same in every epoch: from samples to the boundary
+    SUFFIX = 6  #: the rest of train_step, from the boundary on
 
 
 @dataclass(frozen=True)

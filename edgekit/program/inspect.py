@@ -14,6 +14,7 @@ from edgekit.program.format import Architecture, Backend, Storage
 from edgekit.program.memory import Timeline, timeline
 from edgekit.program.program import EntryRecord, OpRecord, Program, Tensor
 
+_NUMBERED = frozenset({Role.INPUT, Role.OUTPUT, Role.BOUNDARY, Role.CACHED})
 PHASES = ("forward", "backward", "recomputed", "update")
 
 
@@ -59,6 +60,14 @@ class Updated:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """The frozen beginning of a step: its share of the step's FLOPs, and the bytes that it makes of a sample."""
+
+    share: float
+    sample_bytes: int
+
+
+@dataclass(frozen=True)
 class Report:
     """A Program in numbers. All sizes are bytes.
 
@@ -85,6 +94,7 @@ class Report:
     optimizer_bytes: int
     arena_bytes: int
     entries: tuple[EntryReport, ...]
+    prefix: Prefix | None
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -120,6 +130,7 @@ def inspect(program: Program) -> Report:
         optimizer_bytes=max(0, sum(t.type.nbytes for t in program.states) - trained),
         arena_bytes=h.arena_bytes,
         entries=tuple(_entry(program, name, entry) for name, entry in program.entries.items()),
+        prefix=_prefix(program),
         seconds=dict(program.seconds),
     )
 
@@ -170,10 +181,21 @@ def _entry(program: Program, name: str, entry: EntryRecord) -> EntryReport:
     )
 
 
+def _prefix(program: Program) -> Prefix | None:
+    if "prefix" not in program.entries:
+        return None
+    made = (program.tensors[p.tensor].type.nbytes for p in program.entries["prefix"].ports if p.role is Role.BOUNDARY)
+    flops = program.metadata.get("flops", [1] * len(program.ops))
+    of_prefix, of_step = (
+        sum(flops[e.first_op : e.first_op + len(e.ops)]) for e in (program.entries["prefix"], program.entries["train_step"])
+    )
+    return Prefix(of_prefix / max(of_step, 1), sum(made) // program.header.batch)
+
+
 def _updated(program: Program) -> Iterator[Updated]:
     """From the update ops: the gradient's shape is the updated part's."""
     names = {b["value"]: tuple(b["parameters"]) for b in program.metadata.get("bindings", [])}
-    for o in program.ops:
+    for o in (o for name in ("train_step", "update") if name in program.entries for o in program.entries[name].ops):
         if isinstance(o.op, SgdUpdate):
             param, grad = (program.tensors[n] for n in o.inputs[:2] if n is not None)
             mine = names.get(param.name, (param.name,))
@@ -215,6 +237,9 @@ def _lines(r: Report) -> Iterator[str]:
         yield f"  trains {part}, in {names} tensors of the model"
     state = f"state {size(r.state_bytes)} (the optimizer's part {size(r.optimizer_bytes)})"
     yield f"  memory: constants {size(r.constant_bytes)}, {state}, arena {size(r.arena_bytes)}"
+    if r.prefix:
+        kept = f"{size(r.prefix.sample_bytes)} a sample where the board caches it"
+        yield f"  frozen prefix: {r.prefix.share:.0%} of a step's FLOPs, {kept}"
     for e in r.entries:
         yield f"  {e.name}: {sum(o.count for o in e.ops)} ops"
         if e.flops:
@@ -240,7 +265,7 @@ def _listing(program: Program, name: str, entry: EntryRecord) -> Iterator[str]:
     yield f"entry {name}: {len(entry.ops)} ops, arena {entry.arena_bytes} bytes"
     for p in entry.ports:
         limits = f" in {p.low}…{p.high - 1} or {p.ignore}" if p.high > p.low else ""
-        role = p.role.name.lower() + (f" {p.index}" if p.role in (Role.INPUT, Role.OUTPUT) else "")
+        role = p.role.name.lower() + (f" {p.index}" if p.role in _NUMBERED else "")
         yield f"  port {role}: {_operand(program.tensors[p.tensor])}{limits}"
     for i, o in enumerate(entry.ops):
         yield f"{i:5d} {phase(program, entry.first_op + i):10s} {_op(program, o)}"

@@ -50,6 +50,7 @@ def _read(data: bytes) -> Program:
     for i, p in enumerate(ports):
         verify.port(p, tensors[p.tensor], f"port {i}")
     entries = _entries(tables[2], ops, ports, header)
+    verify.halves(entries, tensors)
     return Program(data, header, tensors, ops, entries, metadata)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.graph.entry import FILLED, Role
@@ -12,7 +12,7 @@ from edgekit.graph.value import DType, Type
 from edgekit.program import format as f
 
 if TYPE_CHECKING:
-    from edgekit.program.program import OpRecord, PortRecord, Tensor
+    from edgekit.program.program import EntryRecord, OpRecord, PortRecord, Tensor
 
 _PORT_TYPES = {
     Role.INPUT: {DType.F32, DType.I32, DType.I8},
@@ -21,6 +21,8 @@ _PORT_TYPES = {
     Role.OUTPUT: {DType.F32, DType.I32},
     Role.CORRECT: {DType.U8},
     Role.STEP: {DType.I32},
+    Role.BOUNDARY: {DType.F32, DType.I8},
+    Role.CACHED: {DType.F32, DType.I8},
 }
 
 
@@ -101,3 +103,16 @@ def port(p: PortRecord, t: Tensor, where: str) -> None:
     require(p.role is not Role.STEP or t.type.shape == (2,), f"{where}: the step is {t.type}, not i32[2]")
     require(p.role not in FILLED or t.storage is f.Storage.ARENA, f"{where}: the runner would write outside the arena")
     require(p.low <= p.high, f"{where}: the range {p.low}…{p.high} is empty")
+
+
+def halves(entries: Mapping[str, EntryRecord], tensors: Sequence[Tensor]) -> None:
+    """Prefix and suffix come together, and agree on what is between them."""
+    found = {"prefix", "suffix"} & set(entries)
+    if not found:
+        return
+    require(len(found) == 2 and "train_step" in entries, "has not all of prefix, suffix and train_step")
+    made, cached = (
+        {p.index: tensors[p.tensor].type for p in entries[name].ports if p.role is role}
+        for name, role in (("prefix", Role.BOUNDARY), ("suffix", Role.CACHED))
+    )
+    require(made == cached, "has a suffix that starts from other arrays than its prefix makes")

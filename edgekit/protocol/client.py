@@ -26,7 +26,7 @@ from edgekit.protocol.assembler import Assembler
 from edgekit.protocol.faults import response_error
 from edgekit.protocol.interrupt import deferred_interrupt
 
-PROTOCOL = 3
+PROTOCOL = 4
 SECONDS = 30.0  #: for one exchange: the runner answers between two ops
 LOAD_SECONDS = 120.0  #: verifying, packing and, for `start`, reading every label takes longer
 

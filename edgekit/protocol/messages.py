@@ -14,6 +14,7 @@ GROUP = 64  #: the first of SMP's user groups
 
 State = Literal["idle", "running", "waiting", "done", "stopped", "failed", "interrupted"]
 LIVE: tuple[State, ...] = ("running", "waiting")  #: of a session that is not over; one that waits lacks data
+Storage = Literal["float32", "float16"]
 Kind = Literal["train", "evaluate", "predict"]
 Number = int | float | None
 Digest = bytes  #: SHA-256; some messages have a field of the name `bytes`
@@ -42,6 +43,15 @@ class Stream(BaseModel):
     folder: str | None = None
 
 
+class Cache(BaseModel):
+    """How what a frozen prefix makes is kept: the type of its floats, the most bytes (None: a quarter of what is free), and the
+    file where the board does not keep the session."""
+
+    storage: Storage
+    budget: int | None = None
+    path: str | None = None
+
+
 class StartRequest(WriteRequest):
     """``seed`` and ``every`` and the like are docs/protocol.md's; what is not given does not travel.
 
@@ -55,6 +65,7 @@ class StartRequest(WriteRequest):
     kind: Kind
     data: str | None = None
     stream: Stream | None = None
+    cache: Cache | None = None
     epochs: int | None = None
     shuffle: bool | None = None
     seed: int | None = None
@@ -239,6 +250,16 @@ class Started(Reply):
     next: int = 0
 
 
+class Cached(Reply):
+    """How many of the samples have a row in a frozen prefix's cache, its bytes, and why there is none, or it grows no more."""
+
+    storage: Storage
+    rows: int
+    samples: int
+    bytes: int
+    why: str = ""
+
+
 class Status(Reply):
     state: State
     id: int = 0
@@ -248,6 +269,7 @@ class Status(Reply):
     rc: int = 0
     why: str = ""
     session: str | None = None
+    cache: Cached | None = None
 
 
 class Records(Reply):

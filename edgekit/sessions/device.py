@@ -25,6 +25,7 @@ from edgekit.protocol import PROTOCOL, Client, Info, Started, StartRequest
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.messages import LIVE, Stream
 from edgekit.sessions.bench import Bench, Limits, make_bench, random_data
+from edgekit.sessions.caching import FILE, Caching, choose_cache
 from edgekit.sessions.checkpoint import read_checkpoint
 from edgekit.sessions.data import CheckedData, Dataset, OnBoard, check_data
 from edgekit.sessions.feed import Feed, KeptFeed, LiveFeed
@@ -175,6 +176,8 @@ class Device:
         reset: bool = False,
         stream: bool | None = None,
         spool: int | None = None,
+        cache: Caching = "auto",
+        cache_budget: int | None = None,
         run_dir: Path | str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Session:
@@ -192,6 +195,10 @@ class Device:
             stream: True: bring the data in shards while the board trains, and keep only a few there; they move while the session
                 is iterated. False: never. By default where the data set does not fit on the board.
             spool: bytes of shards on the board at a time.
+            cache: whether the board keeps what the frozen part before the first update makes of each sample, so that later epochs
+                run only the rest: "float32" changes no number, "float16" takes half the room, "off" is without. "auto" is
+                float32 where there is more than one epoch and room.
+            cache_budget: the most bytes of the board's disk for that; by default a quarter of what is free.
             run_dir: the run's folder; by default a new one in ``runs/``.
             options: further facts for its run.json.
 
@@ -223,6 +230,7 @@ class Device:
             "resume": None if checkpoint is None else str(checkpoint),
             "reset": reset,
             "stream": None,
+            "cache": cache,
             **(options or {}),
         }
         folder = RunFolder(path, {**self._facts(program), "session": kept, "options": facts})
@@ -231,6 +239,9 @@ class Device:
             file = self._put(path / PROGRAM)
             memory = self._load(program, file)
             streaming = self._choose(data, program, "train_step", stream, spool)
+            file_here = None if kept else path / FILE
+            streamed = streaming is not None
+            cached = choose_cache(self.client, program, cache, cache_budget, epochs=epochs, streamed=streamed, file=file_here)
             where = self._data(data, streaming, path / "data", kept)
             periodic = None if checkpoint_every is None or kept else self.client.board_path(path / PERIODIC)
             request = StartRequest(
@@ -238,6 +249,7 @@ class Device:
                 session=kept,
                 program=file if kept else None,
                 **where,
+                cache=cached,
                 epochs=epochs,
                 shuffle=shuffle,
                 seed=seed,

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from edgekit.errors import DeviceError
 from edgekit.protocol.client import Client
-from edgekit.protocol.messages import LIVE, KeptSession, Records, State
+from edgekit.protocol.messages import LIVE, Cached, KeptSession, Records, State
 
 CHECKPOINT = "checkpoint.ekc"
 
@@ -20,6 +20,7 @@ class End:
     state: State
     rc: int
     why: str
+    cached: Cached | None = None  #: of the frozen prefix, as far as the board still knows
 
 
 class Feed(Protocol):
@@ -72,7 +73,7 @@ class LiveFeed:
 
     def end(self) -> End:
         status = self._client.status()
-        return End(status.state, status.rc, status.why)
+        return End(status.state, status.rc, status.why, status.cache)
 
     def fetch_state(self, local: Path) -> str:
         remote = self._client.board_path(local)
@@ -103,8 +104,8 @@ class KeptFeed:
         self._client.stop(self.id)
 
     def end(self) -> End:
-        kept = find_kept(self._client, self.id)
-        return End(kept.state, kept.rc, kept.why)
+        kept, status = find_kept(self._client, self.id), self._client.status()
+        return End(kept.state, kept.rc, kept.why, status.cache if status.session == self.id else None)
 
     def fetch_state(self, local: Path) -> str:
         if self.end().state in LIVE:

@@ -18,7 +18,7 @@ from edgekit.program import Program
 from edgekit.protocol.client import Client, Restarted
 from edgekit.protocol.faults import device_error
 from edgekit.protocol.interrupt import deferred_interrupt
-from edgekit.protocol.messages import LIVE, Records, State
+from edgekit.protocol.messages import LIVE, Cached, Records, State
 from edgekit.sessions.checkpoint import read_checkpoint
 from edgekit.sessions.feed import CHECKPOINT, Feed
 from edgekit.sessions.feeder import Feeder
@@ -82,6 +82,7 @@ class Session:
         self.lost = 0  #: records that came too fast to be fetched: the board keeps only the latest
         self.checkpoint: Path | None = None  #: the final state, once the session is over
         self.board_checkpoint: str | None = None  #: … and where it lies on the board
+        self.cached: Cached | None = None  #: of the frozen prefix, once the session is over; None: it was not to be cached
         self.waiting = False  #: the board lacks data
         self.watched = False  #: only: whoever leaves the loop early leaves the board alone
         self.feeder = feeder  #: brings the data, where it does not fit on the board: while the session is iterated
@@ -260,6 +261,7 @@ class Session:
     def _finish(self) -> None:
         """The board is done: fetch the final state and complete the run's folder."""
         end = self._feed.end()
+        self.cached = end.cached
         if end.state == "failed":
             self._error = device_error(end.rc, end.why, self._feed.device)
         elif end.state == "interrupted":
@@ -313,6 +315,7 @@ class Session:
             "steps": self.records[-1].step if self.records else 0,
             "lost_records": self.lost,
             "error": None if error is None else error.message,
+            "cache": None if self.cached is None else self.cached.model_dump(),
             "summary": asdict(summarize(self.records)),
         }
         with deferred_interrupt():

@@ -173,13 +173,14 @@ static const char *check_port(const ek_program *program, const ek_port *port)
     if (port->tensor >= program->header->tensors)
         return "it is no tensor of the program";
     const ek_tensor *t = &program->tensors[port->tensor];
-    int filled = port->role == EK_PORT_INPUT || port->role == EK_PORT_TARGET || port->role == EK_PORT_STEP;
+    int filled = port->role == EK_PORT_INPUT || port->role == EK_PORT_TARGET || port->role == EK_PORT_STEP || port->role == EK_PORT_CACHED;
+    int boundary = port->role == EK_PORT_BOUNDARY || port->role == EK_PORT_CACHED;
     if (filled && t->storage != EK_ARENA)
         return "what is filled from outside is not in the arena";
     if (port->low > port->high)
         return "its range is empty";
-    if (port->index != 0 && port->role != EK_PORT_INPUT && port->role != EK_PORT_OUTPUT)
-        return "only inputs and outputs have an index";
+    if (port->index != 0 && port->role != EK_PORT_INPUT && port->role != EK_PORT_OUTPUT && !boundary)
+        return "only inputs, outputs and a boundary's arrays have an index";
     switch (port->role) {
     case EK_PORT_INPUT:
         return t->dtype == EK_F32 || t->dtype == EK_I32 || t->dtype == EK_I8 ? NULL : "it is none of f32, i32 and i8";
@@ -193,6 +194,9 @@ static const char *check_port(const ek_program *program, const ek_port *port)
         return t->dtype == EK_U8 ? NULL : "correct is not u8";
     case EK_PORT_STEP:
         return t->dtype == EK_I32 && t->rank == 1 && t->dim[0] == 2 ? NULL : "the step is not i32[2]";
+    case EK_PORT_BOUNDARY:
+    case EK_PORT_CACHED:
+        return t->dtype == EK_F32 || t->dtype == EK_I8 ? NULL : "a boundary of neither f32 nor i8";
     default:
         return "its role is unknown";
     }
@@ -202,7 +206,7 @@ static ek_status check_entry(const ek_program *program, uint32_t number, ek_erro
 {
     const ek_header *h = program->header;
     const ek_entry *entry = &program->entries[number];
-    if (entry->kind < EK_TRAIN_STEP || entry->kind > EK_PREDICT || entry->zero != 0)
+    if (entry->kind < EK_TRAIN_STEP || entry->kind > EK_SUFFIX || entry->zero != 0)
         return ek_fail(error, EK_BAD_PROGRAM, "entry %" PRIu32 ": kind %" PRIu32 " is unknown", number, entry->kind);
     if (ek_program_entry(program, entry->kind) != entry)
         return ek_fail(error, EK_BAD_PROGRAM, "entry %" PRIu32 ": kind %" PRIu32 " appears twice", number, entry->kind);
@@ -217,11 +221,41 @@ static ek_status check_entry(const ek_program *program, uint32_t number, ek_erro
     return EK_OK;
 }
 
+static uint32_t ports_of(const ek_program *program, const ek_entry *entry, uint32_t role)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < entry->ports; i++)
+        count += program->ports[entry->first_port + i].role == role;
+    return count;
+}
+
+/* Prefix and suffix come together, and agree on what is between them. */
+static ek_status check_halves(const ek_program *program, ek_error *error)
+{
+    const ek_entry *prefix = ek_program_entry(program, EK_PREFIX), *suffix = ek_program_entry(program, EK_SUFFIX);
+    if (!prefix && !suffix)
+        return EK_OK;
+    if (!prefix || !suffix || !ek_program_entry(program, EK_TRAIN_STEP))
+        return ek_fail(error, EK_BAD_PROGRAM, "prefix, suffix and train_step are not all there");
+    if (ports_of(program, prefix, EK_PORT_BOUNDARY) != ports_of(program, suffix, EK_PORT_CACHED))
+        return ek_fail(error, EK_BAD_PROGRAM, "suffix starts from other arrays than prefix makes");
+    for (uint32_t i = 0; i < suffix->ports; i++) {
+        const ek_port *cached = &program->ports[suffix->first_port + i];
+        if (cached->role != EK_PORT_CACHED)
+            continue;
+        const ek_port *made = ek_entry_port(program, prefix, EK_PORT_BOUNDARY, cached->index);
+        const ek_tensor *a = made ? &program->tensors[made->tensor] : NULL, *b = &program->tensors[cached->tensor];
+        if (!a || a->dtype != b->dtype || a->rank != b->rank || memcmp(a->dim, b->dim, sizeof a->dim) != 0)
+            return ek_fail(error, EK_BAD_PROGRAM, "array %u between prefix and suffix is not the same in both", cached->index);
+    }
+    return EK_OK;
+}
+
 static ek_status check_tables(const ek_program *program, ek_error *error)
 {
     const ek_header *h = program->header;
     ek_status status = EK_OK;
-    if (h->entries > EK_PREDICT || h->ports > h->entries * EK_ABSENT)
+    if (h->entries > EK_SUFFIX || h->ports > h->entries * EK_ABSENT)
         return ek_fail(error, EK_BAD_PROGRAM, "there are more entries or ports than there can be");
     for (uint32_t i = 0; i < h->tensors && status == EK_OK; i++)
         status = check_tensor(program, i, error);
@@ -236,7 +270,7 @@ static ek_status check_tables(const ek_program *program, ek_error *error)
         status = check_entry(program, i, error);
     if (status == EK_OK && h->accumulate > 1 && ek_program_entry(program, EK_TRAIN_STEP) && !ek_program_entry(program, EK_UPDATE))
         status = ek_fail(error, EK_BAD_PROGRAM, "it accumulates gradients and has no update entry");
-    return status;
+    return status == EK_OK ? check_halves(program, error) : status;
 }
 
 ek_status ek_program_open(ek_program *program, const void *bytes, size_t size, ek_error *error)
@@ -261,7 +295,8 @@ ek_status ek_program_check_batch(const ek_program *program, ek_error *error)
         const ek_port *port = &program->ports[i];
         const ek_tensor *t = &program->tensors[port->tensor];
         int sampled = port->role != EK_PORT_LOSS && port->role != EK_PORT_STEP;
-        if (sampled && (t->rank < 1 || t->dim[0] != h->batch))
+        int some = port->role == EK_PORT_BOUNDARY || port->role == EK_PORT_CACHED;
+        if (sampled && (t->rank < 1 || (some ? t->dim[0] % h->batch != 0 : t->dim[0] != h->batch)))
             return ek_fail(error, EK_BAD_PROGRAM, "port %" PRIu32 ": its first axis is not the batch of %" PRIu32, i, h->batch);
     }
     return EK_OK;

@@ -9,8 +9,17 @@
 
 enum { EK_F32 = 1, EK_I32 = 2, EK_U8 = 3, EK_BITS = 4, EK_I8 = 5 };
 enum { EK_ARENA = 1, EK_CONSTANT = 2, EK_STATE = 3 };
-enum { EK_TRAIN_STEP = 1, EK_UPDATE = 2, EK_EVALUATE = 3, EK_PREDICT = 4 };
-enum { EK_PORT_INPUT = 1, EK_PORT_TARGET = 2, EK_PORT_LOSS = 3, EK_PORT_OUTPUT = 4, EK_PORT_CORRECT = 5, EK_PORT_STEP = 6 };
+enum { EK_TRAIN_STEP = 1, EK_UPDATE = 2, EK_EVALUATE = 3, EK_PREDICT = 4, EK_PREFIX = 5, EK_SUFFIX = 6 };
+enum {
+    EK_PORT_INPUT = 1,
+    EK_PORT_TARGET = 2,
+    EK_PORT_LOSS = 3,
+    EK_PORT_OUTPUT = 4,
+    EK_PORT_CORRECT = 5,
+    EK_PORT_STEP = 6,
+    EK_PORT_BOUNDARY = 7,
+    EK_PORT_CACHED = 8
+};
 enum { EK_MAX_RANK = 6, EK_MAX_IN = 8, EK_MAX_OUT = 4, EK_ATTR_WORDS = 12, EK_ALIGN = 64 };
 #define EK_ABSENT 0xFFFFu
 
@@ -72,8 +81,8 @@ typedef struct {
  * On failure *error says what is wrong and where; nothing of `program` may then be used. */
 ek_status ek_program_open(ek_program *program, const void *bytes, size_t size, ek_error *error);
 
-/* Check that the first axis of every input, target, output and correct port is the header's batch: what one who feeds a verified
- * Program samples of a data set needs. */
+/* Check that the first axis of every input, target, output and correct port is the header's batch, and that of a boundary a multiple
+ * of it: what one who feeds a verified Program samples of a data set needs. */
 ek_status ek_program_check_batch(const ek_program *program, ek_error *error);
 
 /* The entry of a kind, or NULL. */

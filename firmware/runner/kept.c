@@ -6,7 +6,7 @@
 
 #include "crc32.h"
 
-const char ek_kept_checkpoint[] = "checkpoint.ekc", ek_kept_spool[] = "spool";
+const char ek_kept_checkpoint[] = "checkpoint.ekc", ek_kept_spool[] = "spool", ek_kept_cache[] = "prefix";
 
 static const char records_name[] = "records", request_name[] = "request", result_name[] = "result", fetched_name[] = "fetched";
 

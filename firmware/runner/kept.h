@@ -40,7 +40,7 @@ typedef struct {
 /* A file of a session's folder, or the folder ("" as `file`). */
 void ek_kept_path(const ek_platform *platform, const ek_session_id *id, const char *file, ek_path *to);
 
-extern const char ek_kept_checkpoint[], ek_kept_spool[]; /* names in the folder */
+extern const char ek_kept_checkpoint[], ek_kept_spool[], ek_kept_cache[]; /* names in the folder */
 
 /* Make the folder; `map` is the start's request. When this returns, the session is on the disk. On failure nothing stays. */
 ek_status ek_kept_create(ek_kept *kept, const void *map, size_t bytes, ek_error *error);

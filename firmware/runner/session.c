@@ -9,14 +9,24 @@ static uint32_t accumulate_of(const ek_session *s) {
     return n ? n : 1;
 }
 
+/* The entry that runs in a step: of a training whose prefix is cached the rest of it. */
+static const ek_entry *step_entry(const ek_session *s) { return s->cache ? s->cache->suffix : s->entry; }
+
 static void *port_data(const ek_session *s, uint32_t role, uint32_t index) {
-    const ek_port *port = ek_entry_port(&s->executor->program, s->entry, role, index);
+    const ek_port *port = ek_entry_port(&s->executor->program, step_entry(s), role, index);
     return port ? ek_executor_data(s->executor, port->tensor) : NULL;
 }
 
 static const ek_tensor *port_tensor(const ek_session *s, uint32_t role, uint32_t index) {
     const ek_port *port = ek_entry_port(&s->executor->program, s->entry, role, index);
     return port ? &s->executor->program.tensors[port->tensor] : NULL;
+}
+
+ek_cached ek_session_cached(const ek_session *s) {
+    const ek_cache *c = s->cache;
+    if (!c)
+        return s->cached;
+    return (ek_cached){.storage = c->storage, .rows = c->known, .samples = c->samples, .bytes = c->file.bytes, .why = c->why};
 }
 
 /* ---- the end of a session ---- */
@@ -31,6 +41,10 @@ static void release(ek_session *s) {
         s->platform->abandon(&s->out);
     s->writes_output = false;
     s->executor->times = NULL;
+    if (s->cache) /* what a kept session can go on with stays */
+        s->cached = ek_session_cached(s);
+    ek_cache_close(s->cache, s->state == EK_DONE || !s->kept.id.text[0]);
+    s->cache = NULL;
 }
 
 static void fail(ek_session *s) {
@@ -96,6 +110,8 @@ static void pick_batch(const ek_session *s, uint32_t batch) {
 
 static bool load_batch(ek_session *s, uint32_t batch) {
     pick_batch(s, batch);
+    if (s->cache)
+        return ek_cache_load(s->cache, s->pick, &s->error) == EK_OK;
     return ek_dataset_fill(&s->data, s->executor, s->pick, &s->error) == EK_OK;
 }
 
@@ -126,6 +142,28 @@ static void advance_position(ek_session *s) {
     s->step = s->position.step;
 }
 
+static bool check_batch(ek_session *s, uint32_t batch) {
+    if (!s->cache)
+        return load_batch(s, batch);
+    pick_batch(s, batch);
+    return ek_cache_check(s->cache, s->pick, &s->error) == EK_OK;
+}
+
+/* The batch that was loaded. */
+static bool run_batch(ek_session *s, uint32_t micro, ek_record *record) {
+    if (s->cache) {
+        if (!s->cache->whole)
+            run_entry(s, s->cache->prefix);
+        uint64_t load = s->platform->clock();
+        if (ek_cache_fill(s->cache, s->pick, &s->error) != EK_OK)
+            return false;
+        record->load_ns += s->platform->clock() - load;
+    }
+    set_step_port(s, step_entry(s), micro);
+    run_entry(s, step_entry(s));
+    return true;
+}
+
 /* All micro-batches and the update. False: failed before any of it ran. `record` gets loss and times. */
 static bool run_update(ek_session *s, ek_record *record) {
     uint64_t (*clock)(void) = s->platform->clock;
@@ -133,7 +171,7 @@ static bool run_update(ek_session *s, ek_record *record) {
     uint64_t begin = clock();
     /* A bad sample must not leave half an accumulation behind: look at all of them first. */
     for (uint32_t m = 0; accumulate > 1 && m < accumulate; m++)
-        if (!load_batch(s, s->position.batches + m))
+        if (!check_batch(s, s->position.batches + m))
             return false;
     record->load_ns = clock() - begin;
 
@@ -143,9 +181,9 @@ static bool run_update(ek_session *s, ek_record *record) {
         uint64_t load = clock();
         if (!load_batch(s, s->position.batches + m))
             return false;
-        set_step_port(s, s->entry, m);
         record->load_ns += clock() - load;
-        run_entry(s, s->entry);
+        if (!run_batch(s, m, record))
+            return false;
         loss += *(const float *)port_data(s, EK_PORT_LOSS, 0);
     }
     record->loss = (float)(loss / accumulate);
@@ -430,6 +468,17 @@ static void begin_spool(ek_session *s, const ek_stream *stream) {
     ek_spool_begin(&s->spool, s->platform, stream, s->kept.id.text[0], s->step, per_step, limit);
 }
 
+/* Training does without a cache where there can be none. */
+static void begin_cache(ek_session *s, const ek_session_request *request) {
+    s->cached = (ek_cached){.storage = request->cache.storage};
+    if (!request->cache.storage)
+        return;
+    if (request->stream.samples)
+        ek_fail(&s->cached.why, EK_BAD_REQUEST, "the data set is streamed");
+    else
+        s->cache = ek_cache_open(s->platform, s->executor, request->data.text, &request->cache, &s->cached.why);
+}
+
 /* Everything that can fail. What it opens, `release` closes. */
 static ek_status prepare(ek_session *next, const ek_session_request *request, uint32_t *dropped, ek_file *checkpoint,
                          ek_error *error) {
@@ -502,6 +551,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         return error->status;
     }
     begin_spool(&next, &request->stream);
+    begin_cache(&next, request);
     if (request->reset)
         ek_executor_reset(executor);
     if (checkpoint.bytes) {

@@ -3,6 +3,7 @@
 #ifndef EK_SESSION_H
 #define EK_SESSION_H
 
+#include "cache.h"
 #include "checkpoint.h"
 #include "kept.h"
 #include "spool.h"
@@ -12,6 +13,7 @@ typedef struct {
     uint32_t kind; /* EK_TRAIN_STEP, EK_EVALUATE, EK_PREDICT */
     ek_path program, data, resume, state, checkpoint, out;
     ek_stream stream; /* where it has samples, in the place of `data` */
+    ek_cache_request cache;
     uint32_t epochs, seed;
     bool shuffle, reset, profile;
     uint64_t every, steps; /* 0: no checkpoint by steps; no limit */
@@ -29,6 +31,14 @@ typedef struct {
     double loss_sum, weight;
     uint64_t correct, counted, samples;
 } ek_metrics;
+
+/* How much of a frozen prefix is cached. */
+typedef struct {
+    uint32_t storage; /* EK_CACHE_OFF: it was not asked for */
+    uint32_t rows, samples;
+    uint64_t bytes; /* of the file */
+    ek_error why;   /* why there is none, or it grows no more; else EK_OK */
+} ek_cached;
 
 typedef struct {
     const ek_platform *platform;
@@ -50,6 +60,8 @@ typedef struct {
     ek_dataset data;
     uint32_t samples; /* of the data set */
     ek_spool spool;   /* what is here of a data set that does not fit */
+    ek_cache *cache;  /* of a frozen prefix's results, or NULL */
+    ek_cached cached; /* of the cache when it was closed */
     uint32_t *order; /* of the epoch under way where it is shuffled, else NULL */
     uint32_t *pick;  /* the batch under way */
     bool shuffle, writes_checkpoint, writes_output;
@@ -72,6 +84,9 @@ void ek_session_step(ek_session *session);
 
 /* Whether it runs and can do nothing before a shard comes. */
 bool ek_session_waits(const ek_session *session);
+
+/* Of the training that runs or ran last. */
+ek_cached ek_session_cached(const ek_session *session);
 
 /* Its state as others see it: EK_WAITING while it waits. */
 ek_session_state ek_session_seen(const ek_session *session);

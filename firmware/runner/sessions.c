@@ -46,6 +46,7 @@ ek_status ek_sessions_start(ek_training *t, const ek_cbor *request, ek_session_r
         return error->status;
     ek_kept_path(t->platform, &r->kept.id, ek_kept_checkpoint, &r->checkpoint);
     ek_kept_path(t->platform, &r->kept.id, ek_kept_spool, &r->stream.folder);
+    ek_kept_path(t->platform, &r->kept.id, ek_kept_cache, &r->cache.path);
     r->map = request->at;
     r->map_bytes = (size_t)(request->end - request->at);
     return ek_training_start(t, r, started, error);
@@ -57,6 +58,7 @@ static ek_status place_resumed(const ek_training *t, const ek_kept_request *kept
     uint64_t step;
     ek_kept_path(t->platform, &r->kept.id, ek_kept_checkpoint, &checkpoint);
     ek_kept_path(t->platform, &r->kept.id, ek_kept_spool, &r->stream.folder);
+    ek_kept_path(t->platform, &r->kept.id, ek_kept_cache, &r->cache.path);
     r->kept.before = kept->before;
     if (ek_kept_count(t->platform, &r->kept.id, kept->before, &r->kept.count, error) != EK_OK)
         return error->status;

@@ -43,6 +43,23 @@ static ek_status read_stream(const ek_cbor *map, bool kept, ek_stream *to, ek_er
     return EK_OK;
 }
 
+/* "cache": keep what the frozen prefix makes. A kept training has a place of its own for it. */
+static ek_status read_cache(const ek_cbor *map, bool kept, ek_cache_request *to, ek_error *error) {
+    ek_cbor cache;
+    ek_path storage;
+    if (!ek_cbor_find(map, "cache", &cache))
+        return EK_OK;
+    if (ek_read_path(&cache, "storage", true, &storage, error) != EK_OK ||
+        ek_read_uint(&cache, "budget", false, UINT64_MAX, &to->budget, error) != EK_OK ||
+        ek_read_path(&cache, "path", !kept, &to->path, error) != EK_OK)
+        return error->status;
+    bool halved = strcmp(storage.text, "float16") == 0;
+    if ((!halved && strcmp(storage.text, "float32") != 0) || (kept && to->path.text[0]))
+        return ek_fail(error, EK_BAD_REQUEST, "\"cache\" has a storage of float32 or float16; its path is a kept session's own");
+    to->storage = halved ? EK_CACHE_F16 : EK_CACHE_F32;
+    return EK_OK;
+}
+
 /* A kept training must be able to begin again after a cut, with nothing but its request. */
 static ek_status check_kept(ek_session_request *r, ek_error *error) {
     if (r->kind != EK_TRAIN_STEP || r->checkpoint.text[0])
@@ -62,6 +79,7 @@ ek_status ek_start_read(const ek_cbor *map, ek_session_request *r, ek_error *err
     if (ek_read_session(map, false, &r->kept.id, error) != EK_OK ||
         ek_read_path(map, "program", r->kept.id.text[0], &r->program, error) != EK_OK ||
         read_stream(map, r->kept.id.text[0], &r->stream, error) != EK_OK ||
+        read_cache(map, r->kept.id.text[0], &r->cache, error) != EK_OK ||
         ek_read_path(map, "data", !r->stream.samples, &r->data, error) != EK_OK ||
         ek_read_path(map, "resume", false, &r->resume, error) != EK_OK ||
         ek_read_path(map, "state", false, &r->state, error) != EK_OK ||
@@ -77,6 +95,8 @@ ek_status ek_start_read(const ek_cbor *map, ek_session_request *r, ek_error *err
         return error->status;
     r->epochs = (uint32_t)epochs;
     r->seed = (uint32_t)seed;
+    if (r->cache.storage && !train)
+        return ek_fail(error, EK_BAD_REQUEST, "\"cache\" goes with train");
     if (train && epochs == 0)
         return ek_fail(error, EK_BAD_REQUEST, "\"epochs\" is 0");
     if (r->resume.text[0] && (!train || r->state.text[0]))

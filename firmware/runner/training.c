@@ -206,7 +206,7 @@ static ek_status status(void *context, const ek_cbor *request, ek_cbor_writer *t
     const ek_training *t = context;
     const ek_session *s = &t->session;
     (void)request, (void)error;
-    ek_cbor_write_map(to, 8);
+    ek_cbor_write_map(to, 9);
     ek_put_text(to, "state", ek_state_name(ek_session_seen(s)));
     ek_put_uint(to, "id", s->id);
     ek_put_uint(to, "step", s->step);
@@ -215,6 +215,18 @@ static ek_status status(void *context, const ek_cbor *request, ek_cbor_writer *t
     ek_put_uint(to, "rc", s->state == EK_FAILED ? s->error.status : EK_OK);
     ek_put_text(to, "why", s->state == EK_FAILED ? s->error.text : "");
     ek_put_text_or_null(to, "session", s->kept.id.text);
+    ek_cached cached = ek_session_cached(s);
+    ek_cbor_write_text(to, "cache");
+    if (!cached.storage) {
+        ek_cbor_write_null(to);
+        return EK_OK;
+    }
+    ek_cbor_write_map(to, 5);
+    ek_put_text(to, "storage", cached.storage == EK_CACHE_F16 ? "float16" : "float32");
+    ek_put_uint(to, "rows", cached.rows);
+    ek_put_uint(to, "samples", cached.samples);
+    ek_put_uint(to, "bytes", cached.bytes);
+    ek_put_text(to, "why", cached.why.status == EK_OK ? "" : cached.why.text);
     return EK_OK;
 }
 

@@ -6,7 +6,7 @@
 #include "session.h"
 #include "smp.h"
 
-enum { EK_TRAINING_GROUP = 64, EK_PROTOCOL = 3 };
+enum { EK_TRAINING_GROUP = 64, EK_PROTOCOL = 4 };
 
 /* A Program with the memory that runs it. */
 typedef struct {

@@ -16,7 +16,7 @@ import edgekit as package
 from edgekit.cli.main import run
 from edgekit.telemetry import read_run
 from tests.cli.conftest import write_data
-from tests.runner.programs import Classifier
+from tests.runner.programs import Classifier, prefixed
 from tests.support.command import Run, document
 
 MAIN = [sys.executable, "-c", "from edgekit.cli import main; main()"]
@@ -67,6 +67,28 @@ def test_train_goes_on_from_a_run(edgekit: Run) -> None:
     assert edgekit(*common, "--run-dir", "rest", "--resume", "part")[0] == 0
     whole, part, rest = (read_run(Path(name)).records for name in ("whole", "part", "rest"))
     assert [(r.step, r.loss) for r in part + rest] == [(r.step, r.loss) for r in whole]
+
+
+@pytest.mark.usefixtures("folder")
+def test_train_tells_what_was_cached(edgekit: Run) -> None:
+    prefixed().save("prefixed.ekp")
+    common = ("train", "local", "prefixed.ekp", "--data", "data", "--epochs", "3")
+    code, out, _ = edgekit(*common)
+    assert code == 0
+    assert "frozen prefix: cached in float32 for 22 of 22 samples" in out
+    _, out, _ = edgekit(*common, "--cache", "float16", "--cache-budget", "1kB", "--json")
+    assert document(out)["cache"] == {
+        "storage": "float16",
+        "rows": 0,
+        "samples": 0,
+        "bytes": 0,
+        "why": "it would take 1472 bytes, the budget is 1000",
+    }
+    _, out, _ = edgekit(*common, "--cache", "off", "--json")
+    assert document(out)["cache"] is None
+    code, _, err = edgekit("train", "local", "model.ekp", "--data", "data", "--epochs", "3", "--cache", "float32")
+    assert code == 2
+    assert "little or nothing is frozen" in err
 
 
 @pytest.mark.usefixtures("folder")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit.errors import IntegrityError
+from edgekit.graph.entry import Role
 from edgekit.graph.ops import OPS
 from edgekit.graph.value import DType
 from edgekit.program import Architecture, Backend, Program
@@ -18,6 +19,7 @@ from edgekit.program import format as f
 from edgekit.protocol.status import Status
 from tests.firmware.samples import SAMPLES, flips, program_of, seal, training_program
 from tests.firmware.tools import verify
+from tests.runner.programs import prefixed
 
 #: C refuses these although Op.infer does not: rules of the format that keep kernels small and safe. It also checks every dtype.
 STRICTER = ("only relu and relu6 have a mask", "is not finite", "too large", "is out of range", "permutation", "entries")
@@ -130,7 +132,8 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], Status, str]] = {
     "attribute past the last": (record(OPERATIONS, "<I", 28 + 44, 1), Status.BAD_PROGRAM, "attribute word"),
     "activation": (record(OPERATIONS, "<i", 28, 17), Status.BAD_PROGRAM, "activation is unknown"),
     "negative activation": (record(OPERATIONS, "<i", 28, -1), Status.BAD_PROGRAM, "activation is unknown"),
-    "entry kind": (record(ENTRIES, "<I", 0, 5), Status.BAD_PROGRAM, "entry 0"),
+    "entry kind": (record(ENTRIES, "<I", 0, 7), Status.BAD_PROGRAM, "entry 0"),
+    "a prefix alone": (record(ENTRIES, "<I", 0, 5), Status.BAD_PROGRAM, "not all there"),
     "entry twice": (record(ENTRIES, "<I", 0, 3), Status.BAD_PROGRAM, "twice"),
     "entry's first op": (record(ENTRIES, "<I", 4, 0xFFFFFFFF), Status.BAD_PROGRAM, "entry 0"),
     "entry's ops": (record(ENTRIES, "<I", 8, 0xFFFFFFFF), Status.BAD_PROGRAM, "entry 0"),
@@ -138,7 +141,7 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], Status, str]] = {
     "entry's ports": (record(ENTRIES, "<I", 16, 0xFFFFFFFF), Status.BAD_PROGRAM, "entry 0"),
     "entry reserved": (record(ENTRIES, "<I", 20, 1), Status.BAD_PROGRAM, "entry 0"),
     "entry's arena": (record(ENTRIES, "<Q", 24, 1 << 40), Status.BAD_PROGRAM, "entry 0"),
-    "port role": (record(PORTS, "<H", 0, 7), Status.BAD_PROGRAM, "role"),
+    "port role": (record(PORTS, "<H", 0, 9), Status.BAD_PROGRAM, "role"),
     "port is the step": (record(PORTS, "<H", 0, 6), Status.BAD_PROGRAM, "step"),
     "port is the loss": (record(PORTS, "<H", 0, 3), Status.BAD_PROGRAM, "scalar"),
     "port tensor": (record(PORTS, "<H", 4, 0xFFFF), Status.BAD_PROGRAM, "no tensor"),
@@ -153,6 +156,41 @@ def test_refuses_each_fault(tmp_path: Path, trained: bytes) -> None:
     programs = [change(trained) for change, _, _ in FAULTS.values()]
     for (name, (_, status, text)), verdict in zip(FAULTS.items(), verify(programs, tmp_path), strict=True):
         assert (verdict.status, text in verdict.text) == (status, True), f"{name}: {verdict}"
+
+
+def changed_port(role: Role, offset: int, value: int) -> Callable[[bytes], bytes]:
+    """Change a u16 of the port that has this role."""
+
+    def change(data: bytes) -> bytes:
+        ports, count = table(PORTS, data), struct.unpack_from("<I", data, 76)[0]
+        places = (ports + f.PORT.size * i for i in range(count))
+        at = next(place for place in places if struct.unpack_from("<H", data, place)[0] == role)
+        changed = bytearray(data)
+        struct.pack_into("<H", changed, at + offset, value)
+        return seal(bytes(changed))
+
+    return change
+
+
+#: of a program with prefix and suffix
+HALVES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "another array made": (changed_port(Role.BOUNDARY, 2, 1), "is not the same in both"),
+    "another array cached": (changed_port(Role.CACHED, 2, 1), "is not the same in both"),
+    "nothing made": (changed_port(Role.BOUNDARY, 0, Role.OUTPUT), "starts from other arrays"),
+    "nothing cached": (changed_port(Role.CACHED, 0, Role.INPUT), "starts from other arrays"),
+    "a state cached": (changed_port(Role.CACHED, 4, 0), "not in the arena"),
+}
+
+
+def test_refuses_halves_that_do_not_fit(tmp_path: Path) -> None:
+    whole = prefixed().data
+    programs = [whole, *(change(whole) for change, _ in HALVES.values())]
+    first, *verdicts = verify(programs, tmp_path)
+    assert first.status is Status.OK, first.text
+    for (name, (change, text)), verdict in zip(HALVES.items(), verdicts, strict=True):
+        assert (verdict.status, text in verdict.text) == (Status.BAD_PROGRAM, True), f"{name}: {verdict}"
+        with pytest.raises(IntegrityError):
+            Program.from_bytes(change(whole))
 
 
 def test_python_refuses_the_same_faults(trained: bytes) -> None:

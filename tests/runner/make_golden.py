@@ -120,11 +120,11 @@ def os_group() -> Iterator[Vector]:
 
 def idle() -> Iterator[Vector]:
     scene = "idle"
-    status = {"state": "idle", "id": 0, "step": 0, "steps": 0, "next": 0, "rc": 0, "why": "", "session": None}
+    status = {"state": "idle", "id": 0, "step": 0, "steps": 0, "next": 0, "rc": 0, "why": "", "session": None, "cache": None}
     yield exchange("status, idle", scene, "nothing has run", OP.READ, STATUS, {}, status)
     yield exchange("status, empty body", scene, "no bytes are the empty map", OP.READ, STATUS, b"", status)
     yield exchange("status, indefinite map", scene, "an indefinite map is a map", OP.READ, STATUS, b"\xbf\xff", status)
-    info = {"version": "0.1.0", "protocol": 3, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
+    info = {"version": "0.1.0", "protocol": 4, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
     info |= {"cores": 4, "memory": 8 << 30, "pid": 4711, "home": None, "executable": "/opt/edgekit-runner", "instance": 99}
     yield exchange("info", scene, "the board", OP.READ, INFO, {}, info | {"disk": None})
     none = {"first": 0, "records": [], "next": 0, "state": "idle"}
@@ -208,6 +208,15 @@ def bad_requests() -> Iterator[Vector]:
     folderless = {k: v for k, v in stream.items() if k != "folder"}
     yield bad("stream, no folder", START, streamed | {"stream": folderless}, missing("folder", "text"))
     yield bad("stream, a number", START, streamed | {"stream": 5}, missing("samples", "unsigned integer"))
+    rule = '"cache" has a storage of float32 or float16; its path is a kept session\'s own'
+    cache = {"storage": "float32", "path": "/cache"}
+    yield bad("cache, another storage", START, start | {"cache": cache | {"storage": "int4"}}, rule)
+    yield bad("cache, no path", START, start | {"cache": {"storage": "float16"}}, missing("path", "text"))
+    yield bad("cache, a budget below 0", START, start | {"cache": cache | {"budget": -1}}, missing("budget", "unsigned integer"))
+    yield bad("kept, a cache of its own", START, kept | {"cache": cache}, rule)
+    evaluate = {"kind": "evaluate", "data": "/data", "cache": cache}
+    yield bad("cache, evaluate", START, evaluate, '"cache" goes with train')
+    rule = '"stream" needs samples, steps, and at least 2 ahead; its folder is a kept session\'s own'
     yield bad("kept, a folder of its own", START, kept | {"stream": stream}, rule)
     yield bad("resume nothing", RESUME, {}, missing("session", "text"))
     yield bad("remove nothing", REMOVE, {}, missing("session", "text"))
@@ -222,7 +231,7 @@ def running() -> Iterator[Vector]:
     """Session 3 is at step 17 of 100; 5000 records were made since the runner's start."""
     scene = "running"
     status = {"state": "running", "id": 3, "step": 17, "steps": 100, "next": 5000, "rc": 0, "why": ""}
-    status |= {"session": None}
+    status |= {"session": None, "cache": None}
     yield exchange("status, running", scene, "session 3 is at step 17 of 100", OP.READ, STATUS, {}, status)
     busy = failure(3, "session 3 is running; stop it first")
     yield exchange("load, busy", scene, "BUSY", OP.WRITE, LOAD, {"path": "/model.ekp"}, busy)
@@ -267,9 +276,29 @@ def streaming() -> Iterator[Vector]:
     yield exchange("shards, nothing there", scene, "NOT_FOUND", OP.WRITE, SHARDS, brought | {"number": 6}, lost)
     short = failure(2, '"sha" is missing or is no byte string of the right length')
     yield exchange("shards, short digest", scene, "BAD_REQUEST", OP.WRITE, SHARDS, brought | {"sha": b"12"}, short)
-    status = {"state": "running", "id": 3, "step": 17, "steps": 100, "next": 0, "rc": 0, "why": "", "session": None}
+    status = {
+        "state": "running",
+        "id": 3,
+        "step": 17,
+        "steps": 100,
+        "next": 0,
+        "rc": 0,
+        "why": "",
+        "session": None,
+        "cache": None,
+    }
     yield exchange("status, streaming", scene, "it has what it needs", OP.READ, STATUS, {}, status)
-    waiting = {"state": "waiting", "id": 3, "step": 17, "steps": 100, "next": 0, "rc": 0, "why": "", "session": None}
+    waiting = {
+        "state": "waiting",
+        "id": 3,
+        "step": 17,
+        "steps": 100,
+        "next": 0,
+        "rc": 0,
+        "why": "",
+        "session": None,
+        "cache": None,
+    }
     yield exchange("status, waiting", "waiting", "shard 4 is not there", OP.READ, STATUS, {}, waiting)
     none = {"first": 0, "records": [], "next": 0, "state": "waiting"}
     yield exchange("records, waiting", "waiting", "none yet", OP.READ, RECORDS, {"since": 0, "max": 9}, none)
@@ -279,9 +308,9 @@ def streaming() -> Iterator[Vector]:
 
 def ended() -> Iterator[Vector]:
     status = {"state": "failed", "id": 9, "step": 5, "steps": 10, "next": 5, "rc": 23, "why": "the loss became NaN at step 5"}
-    status |= {"session": None}
+    status |= {"session": None, "cache": None}
     yield exchange("status, failed", "failed", "DIVERGED at step 5", OP.READ, STATUS, {}, status)
-    status = {"state": "done", "id": 4, "step": 7, "steps": 7, "next": 0, "rc": 0, "why": "", "session": None}
+    status = {"state": "done", "id": 4, "step": 7, "steps": 7, "next": 0, "rc": 0, "why": "", "session": None, "cache": None}
     yield exchange("status, done", "done", "an evaluation is done", OP.READ, STATUS, {}, status)
     metrics = {"loss": 0.3, "correct": 51, "counted": 55, "samples": 56}
     yield exchange("metrics", "done", "51 of 55 right, one ignored", OP.READ, METRICS, {}, metrics)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from edgekit.backends.cpu.capability import CPU
 
+from edgekit.compiler import compile_program
 from edgekit.graph.builder import Builder
 from edgekit.graph.entry import Entry, Port, Role
 from edgekit.graph.model import Binding, Model, Trainable
 from edgekit.graph.op import Array
-from edgekit.graph.ops.elementwise import Dropout
+from edgekit.graph.ops.elementwise import Dropout, Unary
+from edgekit.graph.ops.function import Function
 from edgekit.graph.ops.linear import Linear
 from edgekit.graph.ops.loss import CrossEntropy
 from edgekit.graph.value import DType
@@ -130,3 +133,22 @@ def slow_program(layers: int = 60, width: int = 768, batch: int = 64) -> Program
     build.graph.outputs.append(value)
     entry = Entry(build.graph, (Port(Role.INPUT, x), Port(Role.OUTPUT, value)))
     return write_program({"predict": entry}, batch=batch)
+
+
+def prefixed(batch: int = 4, accumulate: int = 1, seed: int = 0) -> Program:
+    """A classifier of 3 features with two frozen layers, wide and narrow, whose results take 8 floats a sample."""
+    rng = np.random.default_rng(seed)
+    build = Builder()
+    x, t = build.input("x", (batch, FEATURES)), build.input("t", (batch,), DType.I32)
+    frozen = [build.constant(f"w{i}", rng.standard_normal(shape)) for i, shape in enumerate(((FEATURES, 1024), (1024, 8)))]
+    bias = [build.constant(f"b{i}", rng.standard_normal(n)) for i, n in enumerate((1024, 8))]
+    w, b = build.state("w", rng.standard_normal((8, CLASSES))), build.state("b", np.zeros(CLASSES))
+    wide = build(Unary(Function.RELU), build(Linear(), x, frozen[0], bias[0]))
+    narrow = build(Unary(Function.TANH), build(Linear(), wide, frozen[1], bias[1]))
+    y = build(Linear(), narrow, w, b, name="y")
+    loss = build(CrossEntropy(), y, t, name="loss")
+    build.graph.outputs += [y, loss]
+    model = Model(build.graph, [x], t, [y], loss, {}, [], classes=CLASSES, ignore_index=IGNORED)
+    trainables = [Trainable(v, Binding(v.name, (v.name,), ())) for v in (w, b)]
+    entries = make_plan(model, trainables, SGD(0.05, 0.9), accumulate=accumulate)
+    return compile_program(entries, capability=CPU, batch=batch, accumulate=accumulate)

@@ -39,7 +39,7 @@ def test_training_is_the_same_as_in_numpy(runner: Runner, tmp_path: Path, batch:
     steps = 3 * (41 // size)
     assert started == {"id": 1, "steps": steps, "samples": 41, "dropped": 41 % size, "next": 0}
     numbers = {"id": 1, "step": steps, "steps": steps, "next": steps, "rc": 0}
-    assert runner.finish() == {"state": "done", "why": "", "session": None} | numbers
+    assert runner.finish() == {"state": "done", "why": "", "session": None, "cache": None} | numbers
 
     orders = [shuffled(41, 7, epoch) if shuffle else list(range(41)) for epoch in range(3)]
     losses, w, b = classifier.train(inputs, targets, [samples for order in orders for samples in batches(order, size)])

@@ -27,6 +27,7 @@ class Everything:
 
     name = "everything"
     backend = 1
+    caches = False
 
     def supports(self, _node: Node) -> bool:
         return True

@@ -9,7 +9,7 @@ import click
 
 import edgekit
 from edgekit.cli.device import open_device
-from edgekit.cli.options import ANY_PATH, detach_option, device_options, run_dir_option, stream_options
+from edgekit.cli.options import ANY_PATH, cache_options, detach_option, device_options, run_dir_option, stream_options
 from edgekit.cli.output import json_option
 from edgekit.cli.watch import detach, watch
 from edgekit.devices import parse_size
@@ -29,6 +29,7 @@ from edgekit.errors import InputError, StorageError
 @click.option("--checkpoint-every", metavar="STEPS", type=click.IntRange(min=1), help="Save a checkpoint that often.")
 @click.option("--resume", metavar="PATH", type=ANY_PATH, help="Go on from a checkpoint, or from a run's folder.")
 @stream_options
+@cache_options
 @click.option("--budget", metavar="SIZE", help="The most that edgekit may take of the board's disk, as 8GiB.")
 @run_dir_option
 @detach_option
@@ -42,6 +43,7 @@ def command(
     isa: str | None,
     board: str | None,
     budget: str | None,
+    cache_budget: str | None,
     leave: bool,
     stream: bool | None,
     **options: Any,
@@ -61,6 +63,7 @@ def command(
         raise InputError("a streamed session needs this computer: it brings the data", "leave out --detach, or --stream")
     loaded = edgekit.load(program)
     limit = None if budget is None else parse_size(budget)
+    options["cache_budget"] = None if cache_budget is None else parse_size(cache_budget)
     with open_device(device, threads=threads, isa=isa, board=board, budget=limit) as connected:
         try:
             session = connected.train(loaded, dataset, stream=False if leave else stream, **options)
