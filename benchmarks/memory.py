@@ -104,7 +104,7 @@ def measure(network: Network) -> list[Row]:
 
         def entry(model: Model, q: Quantized = q) -> Graph:
             step = make_plan(model, q.trainables, SGD(lr=0.01))["train_step"]
-            return lower(step, CPU, recompute=False).entry.graph
+            return lower(step, CPU, recompute=0).entry.graph
 
         split = plan_memory(entry(split_wide(q.model, lambda m: peak_of(entry(m))))).placement.arena_bytes
         state = sum(align(v.nbytes) for v in q.model.graph.state)

@@ -19,9 +19,12 @@ from edgekit.board import Board, load_board
 from edgekit.compiler import compile_program
 from edgekit.compiler.compile import lower
 from edgekit.compiler.layout import move_permutes
+from edgekit.compiler.recompute import BUDGET
 from edgekit.compiler.split import Peak, peak_of, split_wide
 from edgekit.errors import InputError, UnsupportedError
+from edgekit.fitting import fit
 from edgekit.frontends.torch import Loss, capture
+from edgekit.frontends.torch.batch import resize_batch
 from edgekit.graph.entry import Entry
 from edgekit.graph.model import Model
 from edgekit.program import Architecture, Program
@@ -63,6 +66,7 @@ def compile(
     clip_norm: float | None = None,
     accumulate: int = 1,
     quantize: Int8 | None = None,
+    memory: int | None = None,
     name: str | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> Program:
@@ -80,6 +84,8 @@ def compile(
         clip_norm: scale the gradients so that their norm is at most this.
         accumulate: micro-batches whose mean gradient makes one step.
         quantize: compute in int8, calibrated on these inputs; None: in float32.
+        memory: the most bytes that arena, state and constants may take together. Where the program takes more, activations are
+            computed twice, then the batch is split into micro-batches whose gradients are accumulated.
         name: what reports call the model; its class by default.
         progress: called with each stage's name as it starts.
 
@@ -87,61 +93,93 @@ def compile(
         InputError: the model, the example or an option does not work.
         UnsupportedError: the model does something that cannot be compiled; the message names the operator, module and line.
     """
-    profile = load_board(board) if isinstance(board, str) else board
-    capability = _capability(profile)
-    optimizer = SGD() if optimizer is None else optimizer
-    if not isinstance(optimizer, SGD):
+    if optimizer is not None and not isinstance(optimizer, SGD):
         raise InputError(f"the optimizer is a {type(optimizer).__name__}", "give edgekit.SGD(lr=0.01)")
-    clock = _Clock(progress)
-    with clock.stage("capture"):
-        captured = capture(model, example, loss)
-    with clock.stage("scheme"):
-        choice = choose(captured, update)
-    int8_inputs: dict[str, list[float]] = {}
-    with clock.stage("fold"):
-        partial = {name for name, fraction in choice.fractions.items() if fraction < 1}
-        folded, trainables = fold(move_permutes(captured, keep=partial), choice.fractions)
-    if quantize is not None:
-        with clock.stage("quantise"):
-            samples = quantize.inputs if isinstance(quantize.inputs, tuple) else (quantize.inputs,)
-            arrays = [t.detach().numpy() for t in samples]
-            whole = to_int8(folded, trainables, arrays, scaled_updates=quantize.scaled_updates)
-        folded, trainables = whole.model, whole.trainables
-        int8_inputs = {str(i): list(map(float, pair)) for i, pair in enumerate(whole.inputs) if pair is not None}
-
-    def plan(model: Model) -> dict[str, Entry]:
-        return make_plan(model, trainables, optimizer, accumulate=accumulate, clip_norm=clip_norm)
-
-    if quantize is not None:
-        with clock.stage("split"):
-            folded = split_wide(folded, lambda model: _peak(plan(model), capability))
-    with clock.stage("differentiate"):
-        entries = plan(folded)
-    if progress is not None:
-        progress("compile")
-    return compile_program(
-        entries,
-        capability=capability,
-        architecture=ARCHITECTURES[profile.architecture],
-        batch=captured.inputs[0].shape[0],
-        accumulate=accumulate,
-        metadata={
-            "model": name or type(model).__name__,
-            "board": profile.id,
-            "update": {"spec": choice.spec, "notes": list(choice.notes)},
-            "optimizer": {"name": "sgd", **asdict(optimizer), "clip_norm": clip_norm},
-            "loss": loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__),
-            "bindings": [trainable.binding.to_json() for trainable in trainables],
-            "digests": captured.digests,
-            "int8_inputs": int8_inputs,
-        },
-        seconds=clock.seconds,
+    job = _Job(
+        model=model,
+        loss=loss,
+        board=load_board(board) if isinstance(board, str) else board,
+        update=update,
+        optimizer=optimizer or SGD(),
+        clip_norm=clip_norm,
+        quantize=quantize,
+        name=name or type(model).__name__,
+        progress=progress,
     )
+    program = job.compile(example, accumulate)
+    if memory is None:
+        return program
+    return fit(program, lambda way: job.compile(resize_batch(example, way.batch), way.accumulate, way.recompute), memory)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What ``compile`` was asked for, but for the batch and how it is computed."""
+
+    model: torch.nn.Module
+    loss: Loss
+    board: Board
+    update: Update
+    optimizer: SGD
+    clip_norm: float | None
+    quantize: Int8 | None
+    name: str
+    progress: Callable[[str], object] | None
+
+    def compile(self, example: tuple[Any, torch.Tensor | None], accumulate: int, recompute: float = BUDGET) -> Program:
+        """For an example of its batch size; ``recompute`` as ``compile_program`` has it."""
+        capability = _capability(self.board)
+        clock = _Clock(self.progress)
+        with clock.stage("capture"):
+            captured = capture(self.model, example, self.loss)
+        with clock.stage("scheme"):
+            choice = choose(captured, self.update)
+        int8_inputs: dict[str, list[float]] = {}
+        with clock.stage("fold"):
+            partial = {name for name, fraction in choice.fractions.items() if fraction < 1}
+            folded, trainables = fold(move_permutes(captured, keep=partial), choice.fractions)
+        if self.quantize is not None:
+            with clock.stage("quantise"):
+                samples = self.quantize.inputs if isinstance(self.quantize.inputs, tuple) else (self.quantize.inputs,)
+                arrays = [t.detach().numpy() for t in samples]
+                whole = to_int8(folded, trainables, arrays, scaled_updates=self.quantize.scaled_updates)
+            folded, trainables = whole.model, whole.trainables
+            int8_inputs = {str(i): list(map(float, pair)) for i, pair in enumerate(whole.inputs) if pair is not None}
+
+        def plan(model: Model) -> dict[str, Entry]:
+            return make_plan(model, trainables, self.optimizer, accumulate=accumulate, clip_norm=self.clip_norm)
+
+        if self.quantize is not None:
+            with clock.stage("split"):
+                folded = split_wide(folded, lambda model: _peak(plan(model), capability))
+        with clock.stage("differentiate"):
+            entries = plan(folded)
+        if self.progress is not None:
+            self.progress("compile")
+        return compile_program(
+            entries,
+            capability=capability,
+            architecture=ARCHITECTURES[self.board.architecture],
+            batch=captured.inputs[0].shape[0],
+            accumulate=accumulate,
+            metadata={
+                "model": self.name,
+                "board": self.board.id,
+                "update": {"spec": choice.spec, "notes": list(choice.notes)},
+                "optimizer": {"name": "sgd", **asdict(self.optimizer), "clip_norm": self.clip_norm},
+                "loss": self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", type(self.loss).__name__),
+                "bindings": [trainable.binding.to_json() for trainable in trainables],
+                "digests": captured.digests,
+                "int8_inputs": int8_inputs,
+            },
+            seconds=clock.seconds,
+            recompute=recompute,
+        )
 
 
 def _peak(entries: dict[str, Entry], capability: Capability) -> Peak:
     """Of a training step, without recomputation, which takes long to choose."""
-    return peak_of(lower(entries["train_step"], capability, recompute=False).entry.graph)
+    return peak_of(lower(entries["train_step"], capability, recompute=0).entry.graph)
 
 
 def _capability(board: Board) -> Capability:

@@ -48,20 +48,6 @@ def load_model(name: str) -> tuple[torch.nn.Module, Batch]:
     raise InputError(f"{name} returns {_describe(result)}", _FORM)
 
 
-def resize_batch(example: Batch, samples: int) -> Batch:
-    """An example batch of ``samples`` samples: cut, or repeated."""
-    import torch
-
-    def resize(value: Any) -> Any:
-        if value is None:  # a loss without targets
-            return None
-        if isinstance(value, (tuple, list)):
-            return tuple(resize(v) for v in value)
-        return value[torch.arange(samples) % len(value)]
-
-    return resize(example[0]), resize(example[1])
-
-
 def load_calibration(folder: Path, example: Batch) -> Int8:
     """The inputs of a data set's folder to calibrate with: at most ``CALIBRATION`` samples from all of it.
 

@@ -18,7 +18,7 @@ from edgekit.compiler.masks import drop_masks
 from edgekit.compiler.parts import split_weight_gradients
 from edgekit.compiler.planner import MemoryPlan, plan_memory
 from edgekit.compiler.prefix import split_prefix
-from edgekit.compiler.recompute import recompute_activations, recompute_parameters
+from edgekit.compiler.recompute import BUDGET, recompute_activations, recompute_parameters
 from edgekit.compiler.rewrite import is_update
 from edgekit.compiler.scale import fuse_scale_gradients
 from edgekit.compiler.schedule import forward_length, liveness_peak, schedule
@@ -52,11 +52,12 @@ def compile_program(
     accumulate: int = 1,
     metadata: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
-    recompute: bool = True,
+    recompute: float = BUDGET,
 ) -> Program:
     """Lower the entries for a backend and write them as one Program.
 
-    ``recompute=False`` keeps all activations that backward reads, for comparison.
+    ``recompute``: the fraction of a step's FLOPs that may be spent on activations once more; with 0 all that backward reads are
+    kept.
 
     The metadata gets ``phases`` and ``flops`` (one per op) and ``memory`` (planned bytes and liveness lower bound by entry).
     ``seconds`` are those of the stages before.
@@ -87,12 +88,12 @@ def compile_program(
     return replace(program, seconds={**(seconds or {}), "compile": round(time.perf_counter() - started, 3)})
 
 
-def lower(entry: Entry, capability: Capability, recompute: bool = True) -> Lowered:
+def lower(entry: Entry, capability: Capability, recompute: float = BUDGET) -> Lowered:
     """Passes, order and memory of one entry. Activations are recomputed in the order found, which is then looked for anew."""
     graph = split_weight_gradients(optimize(entry.graph, capability))
     _require_kernels(graph, capability)
     graph = order(graph, capability)
-    if recompute and (smaller := recompute_activations(graph)) is not graph:
+    if recompute and (smaller := recompute_activations(graph, recompute)) is not graph:
         graph = min(smaller, order(smaller, capability), key=liveness_peak)
     return _planned(replace(entry, graph=graph))
 

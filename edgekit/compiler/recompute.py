@@ -7,6 +7,7 @@ reads a result of it, and all its results are made again, masks too, so that bac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -20,8 +21,8 @@ from edgekit.graph.ops.shape import Reshape
 from edgekit.graph.value import Value
 
 _SMALL = 4096  #: bytes; a smaller value that is made from parameters is kept
-_BUDGET = 0.05  #: of the entry's FLOPs and of its work, at most, are spent on activations once more
-_DEAREST = 32.0  #: work a byte that an activation may cost
+BUDGET = 0.05  #: of the entry's FLOPs and of its work, at most, are spent on activations once more
+_DEAREST = 32.0  #: work a byte that an activation may cost, unless more than the usual budget is to be spent
 _BALANCE = 10.0  #: FLOPs that take as long as moving a byte: about 70 GFLOP/s and 7 GB/s on one AVX-512 core
 _LEAST = 0.01  #: of the peak; a node whose results take less is left alone
 
@@ -47,7 +48,7 @@ def recompute_parameters(graph: Graph) -> Graph:
     return _with_copies(graph, again) or graph
 
 
-def recompute_activations(graph: Graph, budget: float = _BUDGET) -> Graph:
+def recompute_activations(graph: Graph, budget: float = BUDGET) -> Graph:
     """Compute activations again for backward while the liveness peak of this order drops and the cost stays in the budget.
 
     Greedy: the least work a byte first; a node is taken if the peak drops by at least half of what its results take.
@@ -59,7 +60,8 @@ def recompute_activations(graph: Graph, budget: float = _BUDGET) -> Graph:
     costs = [_cost(node) for node in graph.nodes if not isinstance(node.op, Reshape)]
     flops, work = (budget * sum(c) for c in zip(*costs, strict=True)) if costs else (0.0, 0.0)
     chosen: list[Node] = []
-    for node, nbytes in _candidates(graph, _LEAST * peak):
+    dearest = _DEAREST if budget <= BUDGET else math.inf
+    for node, nbytes in _candidates(graph, _LEAST * peak, dearest):
         f, w = _cost(node)
         made = _with_copies(graph, [*chosen, node]) if f <= flops and w <= work else None
         if made is None or (lower := liveness_peak(made)) > peak - nbytes / 2:
@@ -75,7 +77,7 @@ def _cost(node: Node) -> tuple[float, float]:
     return flops, max(flops, _BALANCE * sum(v.nbytes for v in (*node.reads, *node.writes)))
 
 
-def _candidates(graph: Graph, least: float) -> list[tuple[Node, int]]:
+def _candidates(graph: Graph, least: float, dearest: float) -> list[tuple[Node, int]]:
     """Forward's nodes and the bytes that backward reads of their results, the least work a byte first."""
     head = forward_length(graph)
     lives = last_uses(graph, roots(graph))
@@ -85,7 +87,7 @@ def _candidates(graph: Graph, least: float) -> list[tuple[Node, int]]:
         if isinstance(node.op, Reshape) or node.op.mutates or outputs.intersection(node.writes):
             continue
         nbytes = sum(v.nbytes for v in node.writes if lives.get(v, -1) >= head)
-        if nbytes > least and _cost(node)[1] <= _DEAREST * nbytes:
+        if nbytes > least and _cost(node)[1] <= dearest * nbytes:
             found.append((_cost(node)[1] / nbytes, node, nbytes))
     return [(node, nbytes) for _, node, nbytes in sorted(found, key=lambda c: (c[0], -c[2]))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,18 @@ def test_in_int8(model: str, edgekit: Run) -> None:
     code, _, err = edgekit("compile", model, "--quantize", "nowhere", "--out", "net.ekp")
     assert code != 0
     assert "cannot calibrate with nowhere/inputs.npy" in err
+
+
+def test_compile_fits_a_memory_budget(model: str, edgekit: Run) -> None:
+    common = ("compile", model, "--batch", "4", "--out", "m.ekp")
+    assert edgekit(*common, "--memory", "1MB")[0] == 0
+    whole = package.load("m.ekp").header
+    code, _, err = edgekit(*common, "--memory", "1kB")
+    assert code == 2
+    assert "the smallest program for this model" in err
+    least = re.findall(r"budget of (\d+) bytes", " ".join(err.split()))[0]
+    assert edgekit(*common, "--memory", f"{least}B")[0] == 0
+    small = package.load("m.ekp").header
+    assert (whole.batch, whole.accumulate) == (4, 1)
+    assert small.batch * small.accumulate == 4
+    assert small.arena_bytes < whole.arena_bytes

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from edgekit.errors import InputError
+from edgekit.frontends.torch.batch import resize_batch
 from edgekit.training.optimizers import SGD
-from edgekit.user_model import load_model, parse_optimizer, resize_batch
+from edgekit.user_model import load_model, parse_optimizer
 
 GOOD = """
 import torch

@@ -135,7 +135,7 @@ def test_the_last_blocks_need_a_fraction_of_the_whole() -> None:
     for scheme in (everything, lambda m: last(m, 36)):
         _net, model = mobilenet_v2()
         entries = make_plan(model, scheme(model), SGD(0.1, 0.9))
-        arenas.append(lower(entries["train_step"], CPU, recompute=False).memory.placement.arena_bytes)
+        arenas.append(lower(entries["train_step"], CPU, recompute=0).memory.placement.arena_bytes)
     assert arenas[1] < arenas[0] / 3
 
 

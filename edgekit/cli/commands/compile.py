@@ -10,7 +10,8 @@ import click
 import edgekit
 from edgekit.cli.options import ANY_PATH, FILE
 from edgekit.cli.output import json_option, report, size, stderr
-from edgekit.user_model import load_calibration, load_model, parse_optimizer, resize_batch
+from edgekit.devices import parse_size
+from edgekit.user_model import load_calibration, load_model, parse_optimizer
 
 
 @click.command("compile")
@@ -25,6 +26,7 @@ from edgekit.user_model import load_calibration, load_model, parse_optimizer, re
 @click.option("--accumulate", default=1, show_default=True, type=click.IntRange(min=1), help="Batches an update.")
 @click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of all gradients together.")
 @click.option("--quantize", metavar="DIR", type=ANY_PATH, help="Compute in int8, calibrated on the inputs of this data set.")
+@click.option("--memory", metavar="SIZE", help="The most that the program may take of the board's memory, as 64MB.")
 @click.option("--out", required=True, metavar="FILE.ekp", type=FILE)
 @json_option
 def command(
@@ -37,6 +39,7 @@ def command(
     accumulate: int,
     clip_norm: float | None,
     quantize: Path | None,
+    memory: str | None,
     out: Path,
 ) -> None:
     """Compile MODEL, "file.py:callable", for a board.
@@ -44,8 +47,11 @@ def command(
     The callable takes nothing and returns a torch.nn.Module and an example batch: (module, (inputs, targets)).
     """
     sgd = parse_optimizer(optimizer)
+    limit = None if memory is None else parse_size(memory)
     module, example = load_model(model)
     if batch is not None:
+        from edgekit.frontends.torch.batch import resize_batch  # torch takes its time to import
+
         example = resize_batch(example, batch)
     calibration = None if quantize is None else load_calibration(quantize, example)
     start = time.monotonic()
@@ -60,6 +66,7 @@ def command(
             accumulate=accumulate,
             clip_norm=clip_norm,
             quantize=calibration,
+            memory=limit,
             progress=status.update,
         )
     seconds = time.monotonic() - start
