@@ -1,8 +1,8 @@
 """Training with and without the frozen prefix's cache: ``python -m benchmarks.prefix``.
 
 Steps of MobileNetV2-1.0 on the local runner, by scheme: computed whole, and from the second epoch on from what is kept of each
-sample, in float32 (the same numbers, which is checked) and float16. Then the accuracy of the demonstration's sparse scheme, on
-handwritten digits in a shifted world, with each.
+sample, in float32 (the same numbers, which is checked), float16 and int8. Then the accuracy of the demonstration's sparse scheme,
+on handwritten digits in a shifted world, with each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from examples.digits.world import load
 from examples.models import mobilenet_v2
 
 BATCH, BATCHES = 8, 4
-STORAGES: tuple[Caching, ...] = ("off", "float32", "float16")
+STORAGES: tuple[Caching, ...] = ("off", "float32", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _learn(threads: int) -> Digits:
 
 def _draw(console: Console, rows: list[Row], digits: Digits | None) -> None:
     table = Table(box=SIMPLE)
-    for column in ("update", "image", "whole, ms", "cached float32", "float16", "whole / cached", "FLOPs saved", "kept a sample"):
+    columns = ("update", "image", "whole, ms", "cached float32", "float16", "int8", "whole / float32", "FLOPs saved", "a sample")
+    for column in columns:
         table.add_column(column, justify="left" if column == "update" else "right")
     for r in rows:
         ms = [f"{r.ms[s]:.1f}" for s in STORAGES]

@@ -80,7 +80,7 @@ def cache_options(command: F) -> F:
         click.option("--cache-budget", metavar="SIZE", help="Most that the cache may take, as 1GiB; a quarter of what is free."),
         click.option(
             "--cache",
-            type=click.Choice(["auto", "off", "float32", "float16"]),
+            type=click.Choice(["auto", "off", "float32", "float16", "int8"]),
             default="auto",
             show_default=True,
             help="Keep what the frozen beginning makes of each sample: later epochs run only the rest.",

@@ -14,7 +14,7 @@ GROUP = 64  #: the first of SMP's user groups
 
 State = Literal["idle", "running", "waiting", "done", "stopped", "failed", "interrupted"]
 LIVE: tuple[State, ...] = ("running", "waiting")  #: of a session that is not over; one that waits lacks data
-Storage = Literal["float32", "float16"]
+Storage = Literal["float32", "float16", "int8"]
 Kind = Literal["train", "evaluate", "predict"]
 Number = int | float | None
 Digest = bytes  #: SHA-256; some messages have a field of the name `bytes`

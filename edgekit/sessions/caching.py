@@ -10,8 +10,8 @@ from edgekit.program import Program
 from edgekit.protocol import Client
 from edgekit.protocol.messages import Cache
 
-Caching = Literal["auto", "off", "float32", "float16"]
-CACHING: tuple[Caching, ...] = ("auto", "off", "float32", "float16")
+Caching = Literal["auto", "off", "float32", "float16", "int8"]
+CACHING: tuple[Caching, ...] = ("auto", "off", "float32", "float16", "int8")
 FILE = "prefix.cache"
 
 
@@ -33,7 +33,7 @@ def choose_cache(
     if budget is not None and budget < 1:
         raise InputError(f"the cache's budget is {budget} bytes", "give a size, or cache='off'")
     reason = _obstacle(program, streamed)
-    if reason is not None and caching in ("float32", "float16"):
+    if reason is not None and caching not in ("auto", "off"):
         raise InputError(f"the cache cannot be used: {reason}", "leave out --cache")
     if reason is not None or caching == "off" or (caching == "auto" and epochs == 1):
         return None

@@ -196,8 +196,8 @@ class Device:
                 is iterated. False: never. By default where the data set does not fit on the board.
             spool: bytes of shards on the board at a time.
             cache: whether the board keeps what the frozen part before the first update makes of each sample, so that later epochs
-                run only the rest: "float32" changes no number, "float16" takes half the room, "off" is without. "auto" is
-                float32 where there is more than one epoch and room.
+                run only the rest: "float32" changes no number, "float16" takes half the room, "int8" a quarter, "off" is
+                without. "auto" is float32 where there is more than one epoch and room.
             cache_budget: the most bytes of the board's disk for that; by default a quarter of what is free.
             run_dir: the run's folder; by default a new one in ``runs/``.
             options: further facts for its run.json.

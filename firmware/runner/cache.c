@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "fingerprint.h"
-#include "half.h"
+#include "narrow.h"
 
 enum { VERSION = 1 };
 
@@ -24,6 +24,17 @@ typedef struct {
 _Static_assert(sizeof(file_head) == 64 && sizeof(row_head) == 32, "docs/protocol.md");
 
 static const uint8_t magic[8] = {'E', 'K', 'C', 'A', 'C', 'H', 'E', '1'};
+
+static const char *const words[] = {NULL, "float32", "float16", "int8"};
+
+const char *ek_cache_word(uint32_t storage) { return words[storage]; }
+
+uint32_t ek_cache_storage(const char *word) {
+    for (uint32_t i = EK_CACHE_F32; i <= EK_CACHE_I8; i++)
+        if (strcmp(words[i], word) == 0)
+            return i;
+    return EK_CACHE_OFF;
+}
 
 /* ---- rows ---- */
 
@@ -86,6 +97,11 @@ static void append_row(ek_cache *c, uint32_t sample, uint32_t slot) {
 
 /* ---- what is between a row and the arena ---- */
 
+/* Of a sample. */
+static size_t plain_bytes(const ek_cache *c, const ek_cache_array *a) {
+    return (size_t)c->executor->program.tensors[a->cached].bytes / c->executor->program.header->batch;
+}
+
 static uint8_t *slot_of(const ek_cache *c, uint32_t tensor, uint32_t slot) {
     size_t bytes = (size_t)c->executor->program.tensors[tensor].bytes / c->inputs.batch;
     return (uint8_t *)ek_executor_data(c->executor, tensor) + slot * bytes;
@@ -96,10 +112,12 @@ static void encode(const ek_cache *c, uint32_t slot) {
     for (uint32_t i = 0; i < c->count; i++) {
         const ek_cache_array *a = &c->arrays[i];
         const uint8_t *from = slot_of(c, a->made, slot);
-        if (a->halved)
-            ek_half_from_float((uint16_t *)(void *)to, (const float *)(const void *)from, a->items);
+        if (a->storage == EK_CACHE_F16)
+            ek_half_from_float((uint16_t *)(void *)to, (const float *)(const void *)from, a->rows * a->columns);
+        else if (a->storage == EK_CACHE_I8)
+            ek_byte_from_float(to, (const float *)(const void *)from, a->rows, a->columns);
         else
-            memcpy(to, from, a->bytes);
+            memcpy(to, from, plain_bytes(c, a));
         to += a->bytes;
     }
 }
@@ -109,10 +127,12 @@ static void decode(const ek_cache *c, uint32_t slot) {
     for (uint32_t i = 0; i < c->count; i++) {
         const ek_cache_array *a = &c->arrays[i];
         uint8_t *to = slot_of(c, a->cached, slot);
-        if (a->halved)
-            ek_half_to_float((float *)(void *)to, (const uint16_t *)(const void *)from, a->items);
+        if (a->storage == EK_CACHE_F16)
+            ek_half_to_float((float *)(void *)to, (const uint16_t *)(const void *)from, a->rows * a->columns);
+        else if (a->storage == EK_CACHE_I8)
+            ek_byte_to_float((float *)(void *)to, from, a->rows, a->columns);
         else
-            memcpy(to, from, a->bytes);
+            memcpy(to, from, plain_bytes(c, a));
         from += a->bytes;
     }
 }
@@ -148,6 +168,20 @@ ek_status ek_cache_check(ek_cache *c, const uint32_t *pick, ek_error *error) {
 
 /* ---- open ---- */
 
+/* How a sample's part of an array is kept. In bytes each column, an image's channel, has a range of its own where it is long. */
+static ek_cache_array describe(const ek_tensor *t, uint32_t batch, uint32_t storage) {
+    enum { LONG = 16 };
+    size_t bytes = (size_t)t->bytes / batch, items = bytes / sizeof(float), columns = t->dim[t->rank - 1];
+    if (t->dtype != EK_F32 || storage == EK_CACHE_F32)
+        return (ek_cache_array){.bytes = (bytes + 3) & ~(size_t)3};
+    if (items / columns < LONG)
+        columns = 1;
+    ek_cache_array a = {.storage = storage, .rows = items / columns, .columns = columns};
+    a.bytes = storage == EK_CACHE_F16 ? items * sizeof(uint16_t) : ek_byte_size(a.rows, a.columns);
+    a.bytes = (a.bytes + 3) & ~(size_t)3;
+    return a;
+}
+
 /* The boundary's arrays; false: the program has none that can be kept. */
 static bool find_arrays(ek_cache *c, uint32_t storage) {
     const ek_program *program = &c->executor->program;
@@ -164,11 +198,11 @@ static bool find_arrays(ek_cache *c, uint32_t storage) {
         if (c->count == EK_CACHE_ARRAYS)
             return false;
         const ek_port *made = ek_entry_port(program, c->prefix, EK_PORT_BOUNDARY, cached->index);
-        const ek_tensor *t = &program->tensors[cached->tensor];
-        size_t bytes = (size_t)t->bytes / batch, each = t->dtype == EK_F32 ? sizeof(float) : 1;
-        bool halved = t->dtype == EK_F32 && storage == EK_CACHE_F16;
-        c->arrays[c->count++] = (ek_cache_array){made->tensor, cached->tensor, bytes / each, halved, halved ? bytes / 2 : bytes};
-        c->row_bytes += c->arrays[c->count - 1].bytes;
+        ek_cache_array *a = &c->arrays[c->count++];
+        *a = describe(&program->tensors[cached->tensor], batch, storage);
+        a->made = made->tensor;
+        a->cached = cached->tensor;
+        c->row_bytes += a->bytes;
     }
     c->row_bytes = (c->row_bytes + EK_ALIGN - 1) / EK_ALIGN * EK_ALIGN;
     return true;

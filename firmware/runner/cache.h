@@ -5,12 +5,17 @@
 
 #include "dataset.h"
 
-enum { EK_CACHE_OFF, EK_CACHE_F32, EK_CACHE_F16 };
+enum { EK_CACHE_OFF, EK_CACHE_F32, EK_CACHE_F16, EK_CACHE_I8 };
+
+/* "float32" …, and back; EK_CACHE_OFF: no such word. */
+const char *ek_cache_word(uint32_t storage);
+uint32_t ek_cache_storage(const char *word);
+
 enum { EK_CACHE_ARRAYS = 8 };
 
 /* What `start` asks for. */
 typedef struct {
-    uint32_t storage; /* of f32 arrays: EK_CACHE_OFF, EK_CACHE_F32, EK_CACHE_F16 */
+    uint32_t storage; /* of f32 arrays: EK_CACHE_OFF … EK_CACHE_I8 */
     uint64_t budget;  /* bytes of the file; 0: a quarter of what is free */
     ek_path path;
 } ek_cache_request;
@@ -18,9 +23,9 @@ typedef struct {
 /* One array of the boundary: what `prefix` makes, and the same in `suffix`. */
 typedef struct {
     uint32_t made, cached; /* tensors */
-    size_t items;          /* of a sample */
-    bool halved;           /* f32 kept as f16 */
-    size_t bytes;          /* of a sample, as kept */
+    uint32_t storage;      /* EK_CACHE_OFF: its bytes as they are */
+    size_t rows, columns;  /* of a sample */
+    size_t bytes;          /* of a sample, as kept: a multiple of 4 */
 } ek_cache_array;
 
 typedef struct {

@@ -53,10 +53,9 @@ static ek_status read_cache(const ek_cbor *map, bool kept, ek_cache_request *to,
         ek_read_uint(&cache, "budget", false, UINT64_MAX, &to->budget, error) != EK_OK ||
         ek_read_path(&cache, "path", !kept, &to->path, error) != EK_OK)
         return error->status;
-    bool halved = strcmp(storage.text, "float16") == 0;
-    if ((!halved && strcmp(storage.text, "float32") != 0) || (kept && to->path.text[0]))
-        return ek_fail(error, EK_BAD_REQUEST, "\"cache\" has a storage of float32 or float16; its path is a kept session's own");
-    to->storage = halved ? EK_CACHE_F16 : EK_CACHE_F32;
+    to->storage = ek_cache_storage(storage.text);
+    if (!to->storage || (kept && to->path.text[0]))
+        return ek_fail(error, EK_BAD_REQUEST, "\"cache\" has a storage of float32, float16 or int8; its path is a kept session's own");
     return EK_OK;
 }
 

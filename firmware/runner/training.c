@@ -222,7 +222,7 @@ static ek_status status(void *context, const ek_cbor *request, ek_cbor_writer *t
         return EK_OK;
     }
     ek_cbor_write_map(to, 5);
-    ek_put_text(to, "storage", cached.storage == EK_CACHE_F16 ? "float16" : "float32");
+    ek_put_text(to, "storage", ek_cache_word(cached.storage));
     ek_put_uint(to, "rows", cached.rows);
     ek_put_uint(to, "samples", cached.samples);
     ek_put_uint(to, "bytes", cached.bytes);

@@ -208,7 +208,7 @@ def bad_requests() -> Iterator[Vector]:
     folderless = {k: v for k, v in stream.items() if k != "folder"}
     yield bad("stream, no folder", START, streamed | {"stream": folderless}, missing("folder", "text"))
     yield bad("stream, a number", START, streamed | {"stream": 5}, missing("samples", "unsigned integer"))
-    rule = '"cache" has a storage of float32 or float16; its path is a kept session\'s own'
+    rule = '"cache" has a storage of float32, float16 or int8; its path is a kept session\'s own'
     cache = {"storage": "float32", "path": "/cache"}
     yield bad("cache, another storage", START, start | {"cache": cache | {"storage": "int4"}}, rule)
     yield bad("cache, no path", START, start | {"cache": {"storage": "float16"}}, missing("path", "text"))
