@@ -142,14 +142,26 @@ _COMPACT = {
 }
 
 #: Programs that run no ops; the kernels are part of every other.
-WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
+WITHOUT_KERNELS = frozenset({"bootloader", "fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
+
+#: Programs of microcontrollers; all others need an operating system.
+BARE = frozenset({"firmware", "bootloader"})
+
+#: Bytes before a firmware's first one in its slot: its image's header, and what aligns its vectors.
+IMAGE_HEADER = 512
+_KEY_SOURCE = "key.c"  #: knows the public key that images are signed with
+_NOBODY = bytes(32)
 
 #: Sources of a program, as globs below this folder; those of a microcontroller's port come with its target.
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "runner": ("core/*.c", "posix/*.c", "runner/*.c"),
-    "firmware": ("core/*.c", "runner/*.c", "serial/*.c", "cortex_m/*.c", "cortex_m/libc/*.c"),
+    "firmware": ("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c", "cortex_m/*.c", "cortex_m/libc/*.c"),
+    "bootloader": (
+        *("core/sha256*.c", "runner/crc32.c", "boot/*.c", "bootloader/*.c"),
+        *("cortex_m/flash.c", "cortex_m/libc/strings.c"),
+    ),
     "serial_board": (
-        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c"),
         *("cortex_m/store.c", "cortex_m/pool.c", "tools/serial_board.c"),
     ),
     "run_once": ("core/*.c", "posix/pool.c", "tools/run_once.c"),
@@ -158,7 +170,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fuzz_smp": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_smp.c"),
     "fuzz_shard": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_shard.c"),
     "fuzz_serial": (
-        *("core/*.c", "runner/*.c", "serial/*.c"),
+        *("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c"),
         *("cortex_m/store.c", "cortex_m/pool.c", "fuzz/fuzz_serial.c"),
     ),
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
@@ -170,11 +182,21 @@ _EMPTY_PROGRAM = (str(FIRMWARE / "tools" / "empty.c"), *_LIBRARIES)
 _COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast")
 
 
-def build(program: str, target: str, progress: Progress | None = None, executor: Executor | None = None) -> Path:
+def build(
+    program: str,
+    target: str,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    *,
+    slot: int = 0,
+    key: bytes = _NOBODY,
+) -> Path:
     """The executable of ``program`` (a key of PROGRAMS) for ``target`` (a key of TARGETS).
 
     It is made on the first call and lies in the cache after that (the folder EDGEKIT_CACHE, else the user's cache folder),
     under the digest of all that it is made from. ``executor`` runs the compilers: one thread a core by default.
+    A microcontroller's firmware is linked for one of its two slots; it and the bootloader take images that ``key`` (an Ed25519
+    public key, 32 bytes) has signed, by default none.
 
     Raises:
         InputError: the program or the target is unknown.
@@ -185,19 +207,19 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
     if target not in TARGETS:
         raise InputError(f"unknown firmware target {target!r}", hint=f"One of: {', '.join(TARGETS)}.")
     to = TARGETS[target]
-    if bool(to.port) != (program == "firmware"):
-        raise InputError(f"{program} is no program for {target}", hint="`firmware` is for microcontrollers, all others are not.")
+    if bool(to.port) != (program in BARE):
+        raise InputError(f"{program} is no program for {target}", hint=f"{', '.join(sorted(BARE))} are for microcontrollers alone.")
     compiler, version = _compiler(to)
-    jobs = _jobs(program, to)
+    jobs = _jobs(program, to, key)
     keys = _object_keys(jobs, version)
-    key = _digest(version, to, program, *keys, _script(to))
-    result = cache_folder() / "programs" / key / program
+    script = _script(to, program, slot)
+    result = cache_folder() / "programs" / _digest(version, to, program, *keys, script) / program
     if result.exists():
         return result
     result.parent.mkdir(parents=True, exist_ok=True)
     with locked(result.parent / "lock"):
         if not result.exists():
-            _make(compiler, version, jobs, keys, to, result, progress or _silent, executor)
+            _make(compiler, version, jobs, keys, to, script, result, progress or _silent, executor)
     return result
 
 
@@ -206,7 +228,7 @@ def cache_folder() -> Path:
     return cache_root() / "firmware"
 
 
-def _jobs(program: str, target: Target) -> list[Job]:
+def _jobs(program: str, target: Target, key: bytes) -> list[Job]:
     ports = (f"ports/{target.port}/*.c",) if target.port else ()
     sources = [path for glob in (*PROGRAMS[program], *ports) for path in sorted(FIRMWARE.glob(glob))]
     includes = (f"-I{folder}" for folder in ((FIRMWARE / "core", LIBC, CPU) if target.port else INCLUDES))
@@ -217,7 +239,8 @@ def _jobs(program: str, target: Target) -> list[Job]:
         sources.append(CPU / "table.c")
     jobs = []
     for path in sources:
-        jobs.append(Job(path.name, (*common, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path))))
+        own = (f"-DEK_IMAGE_KEY={','.join(map(str, key))}",) if path.name == _KEY_SOURCE else ()
+        jobs.append(Job(path.name, (*common, *own, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path))))
     for path in sorted(CPU.glob("*.c")) if program not in WITHOUT_KERNELS else ():
         if path.name == "table.c":
             continue
@@ -282,6 +305,7 @@ def _make(
     jobs: list[Job],
     keys: list[str],
     target: Target,
+    script: bytes,
     result: Path,
     progress: Progress,
     executor: Executor | None,
@@ -305,25 +329,27 @@ def _make(
         finally:
             for future in futures:
                 future.cancel()
-    _run(result.name, (*link, *map(str, objects), *_libraries(target)), result)
+    _run(result.name, (*link, *map(str, objects), *_libraries(target, script)), result)
     progress(len(work) + 1, len(work) + 1, result.name)
 
 
-def _libraries(target: Target) -> tuple[str, ...]:
+def _libraries(target: Target, script: bytes) -> tuple[str, ...]:
     """What is linked behind the objects; for a microcontroller, where things go in its memory."""
     if not target.port:
         return _LIBRARIES
-    script = _script(target)
     path = cache_folder() / "objects" / f"{hashlib.sha256(script).hexdigest()[:40]}.ld"
     write_atomic(path, script)
     return (*target.isas[-1].flags, f"-Wl,-T,{path}")
 
 
-def _script(target: Target) -> bytes:
-    """The linker's script: the port's memory, and where things go in it. Empty where there is an operating system."""
+def _script(target: Target, program: str, slot: int) -> bytes:
+    """The linker's script: the port's memory, this program's part of it, and where things go. Empty where there is an operating
+    system."""
     if not target.port:
         return b""
-    return _read(FIRMWARE / "ports" / target.port / "memory.ld") + _read(FIRMWARE / "cortex_m" / "sections.ld")
+    region, header = ("BOOT", 0) if program == "bootloader" else (f"SLOT{slot}", IMAGE_HEADER)
+    own = f'REGION_ALIAS("FLASH", {region})\nek_running_slot = {slot};\nek_header_bytes = {header};\n'.encode()
+    return _read(FIRMWARE / "ports" / target.port / "memory.ld") + own + _read(FIRMWARE / "cortex_m" / "sections.ld")
 
 
 def _run(label: str, command: tuple[str, ...], output: Path) -> None:

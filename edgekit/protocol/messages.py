@@ -209,7 +209,8 @@ class Parameters(Reply):
 class Info(Reply):
     """What a runner says of itself and its board. ``memory`` and ``disk`` (free where files go) are in bytes.
 
-    A microcontroller tells why it started last (``reset``), and how many bytes of its ``stack`` were ever in use.
+    A microcontroller tells the build target of its firmware (``port``), why it started last (``reset``), and how many bytes of its
+    ``stack`` were ever in use.
 
     ``instance`` is another number at each start of a runner. Without a home nothing is kept.
     """
@@ -227,6 +228,7 @@ class Info(Reply):
     executable: str | None = None
     instance: int = 0
     disk: int | None = None
+    port: str | None = None
     reset: str | None = None
     stack: int | None = None
 

@@ -2,9 +2,11 @@
 #include <string.h>
 
 #include "../serial/filegroup.h"
+#include "../serial/imagegroup.h"
 #include "clock.h"
 #include "core.h"
 #include "fault.h"
+#include "flash.h"
 #include "log.h"
 #include "mcu.h"
 #include "stack.h"
@@ -14,12 +16,13 @@
 #define EK_VERSION "0.0.0"
 #endif
 
-enum { BAUD = 115200, WATCHDOG_MS = 20000 /* longer than any op */ };
+enum { BAUD = 115200, WATCHDOG_MS = 20000 /* longer than any op */, TRIAL_SECONDS = 600 /* that an image has to be confirmed in */ };
 
 extern uint8_t ek_region_start[], ek_region_end[], ek_ram_start[];
 
 static ek_training training;
 static ek_files files;
+static ek_images images;
 static ek_serial serial;
 static ek_platform platform;
 
@@ -32,7 +35,7 @@ static void read_sensors(const ek_path *paths, ek_readings *readings) {
 static void set_platform_up(const char *reset) {
     platform = (ek_platform){
         .board = {.version = EK_VERSION, .architecture = "armv7e-m", .backend = "cortex-m", .isa = ek_backends[0]->name,
-                  .reset = reset, .stack_peak = ek_stack_peak, .threads = 1, .cores = 1,
+                  .port = ek_mcu_name, .reset = reset, .stack_peak = ek_stack_peak, .threads = 1, .cores = 1,
                   .memory_bytes = (uint64_t)(ek_region_end - ek_ram_start)},
         .clock = ek_clock_ns,
         .read_sensors = read_sensors,
@@ -60,7 +63,7 @@ static void attend(void *context) {
 }
 
 static void set_runner_up(void) {
-    static ek_smp_group groups[2];
+    static ek_smp_group groups[3];
     static ek_smp_server server;
     training.platform = &platform;
     training.backend = ek_backends[0];
@@ -69,9 +72,21 @@ static void set_runner_up(void) {
     files.platform = &platform;
     groups[0] = (ek_smp_group){EK_TRAINING_GROUP, ek_training_commands, &training};
     groups[1] = (ek_smp_group){EK_FILE_GROUP, ek_file_commands, &files};
-    server = (ek_smp_server){groups, 2, EK_SERIAL_BUFFER, ek_training_end, &training};
+    images = (ek_images){.flash = ek_mcu_flash(), .key = ek_image_key, .running = ek_mcu_flash_running()};
+    groups[2] = (ek_smp_group){EK_IMAGE_GROUP, ek_image_commands, &images};
+    server = (ek_smp_server){groups, 3, EK_SERIAL_BUFFER, ek_training_end, &training};
     serial = (ek_serial){.line = &ek_mcu_line, .server = &server, .training = &training, .clock = ek_clock_ns, .log = &ek_log_ring};
     ek_serial_init(&serial);
+}
+
+/* Firmware that nobody confirms in time goes: a host that cannot reach it could not ask for a reset either. */
+static void mind_trial(void) {
+    static bool over;
+    if (over || ek_clock_ns() / 1000000000u < TRIAL_SECONDS)
+        return;
+    over = true;
+    if (ek_images_on_trial(&images))
+        ek_fault_panic("the firmware was not confirmed in time");
 }
 
 /* What happens to sessions, for people. */
@@ -102,6 +117,7 @@ static void run(void) {
     while (!training.ending || ek_ring_held(&ek_mcu_line.out) || !ek_mcu_line.idle()) {
         attend(NULL);
         tell_session();
+        mind_trial();
         if (ek_training_steps(&training))
             ek_session_step(&training.session);
         else
@@ -117,7 +133,8 @@ int main(void) {
     set_runner_up();
     ek_mcu_uart_open(BAUD);
     ek_mcu_watchdog_start(WATCHDOG_MS);
-    ek_log("edgekit %s on %s: %s; %lu bytes for programs and data", EK_VERSION, ek_mcu_name, reset, (unsigned long)platform.memory_limit);
+    ek_log("edgekit %s on %s, slot %d%s: %s; %lu bytes for programs and data", EK_VERSION, ek_mcu_name, images.running,
+           ek_images_on_trial(&images) ? " (on trial)" : "", reset, (unsigned long)platform.memory_limit);
     run();
     ek_fault_reset();
 }

@@ -24,6 +24,11 @@ void ek_mcu_watchdog_feed(void);
 /* Whether it was the watchdog that started the board, where it raises no NMI. Asked once, at the start. */
 bool ek_mcu_watchdog_bit(void);
 
+/* The flash, by the addresses that the processor reads (boot/flash.h). Erasing takes whole sectors. Both say whether it worked, and
+ * what was read before is not what a cache gives afterwards. */
+bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes);
+bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size);
+
 /* Interrupt handlers of the device, behind the core's 16: a port's table in the section .vectors.device. */
 typedef void ek_vector(void);
 

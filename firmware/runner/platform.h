@@ -48,6 +48,7 @@ typedef struct {
 
 typedef struct {
     const char *version, *architecture, *backend, *isa;
+    const char *port;             /* a microcontroller's folder of the firmware, "mps2-an500"; else NULL */
     const char *reset;            /* why it started last; NULL: unknown */
     uint32_t (*stack_peak)(void); /* bytes of the stack that were ever in use; NULL: unknown */
     uint32_t threads, cores, pid;

@@ -43,7 +43,7 @@ static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to,
     const ek_board *board = &platform->board;
     uint64_t disk = 0;
     (void)request, (void)error;
-    ek_cbor_write_map(to, 13 + (board->reset != NULL) + (board->stack_peak != NULL));
+    ek_cbor_write_map(to, 13 + (board->port != NULL) + (board->reset != NULL) + (board->stack_peak != NULL));
     ek_put_text(to, "version", board->version);
     ek_put_uint(to, "protocol", EK_PROTOCOL);
     ek_put_text(to, "architecture", board->architecture);
@@ -58,6 +58,8 @@ static ek_status info(void *context, const ek_cbor *request, ek_cbor_writer *to,
     ek_put_uint(to, "instance", platform->instance);
     bool known = (platform->home || platform->memory_limit) && platform->disk_free(platform->home, &disk);
     ek_put_uint_or_null(to, "disk", known, disk);
+    if (board->port)
+        ek_put_text(to, "port", board->port);
     if (board->reset)
         ek_put_text(to, "reset", board->reset);
     if (board->stack_peak)

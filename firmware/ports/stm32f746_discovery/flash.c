@@ -1,0 +1,82 @@
+/* The flash of an STM32F746 (RM0385, 3): eight sectors, programmed word by word. It has one bank: while it erases or programs, the
+ * processor waits wherever it needs an instruction from it, up to 2 s for a sector of 256 KB. */
+#include <string.h>
+
+#include "../../boot/flash.h"
+#include "../../cortex_m/core.h"
+#include "../../cortex_m/mcu.h"
+
+#define FLASH(offset) EK_REGISTER(0x40023C00 + (offset))
+#define SCB_DCIMVAC EK_REGISTER(0xE000EF5C)
+
+enum { KEYR = 0x04, SR = 0x0C, CR = 0x10 };
+enum { KEY1 = 0x45670123, FAULTS = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7, BUSY = 1 << 16 }; /* SR */
+enum { PROGRAM = 1, ERASE = 1 << 1, SECTOR_AT = 3, BY_WORDS = 2 << 8, START = 1 << 16 };         /* CR */
+enum { LINE = 32 };
+#define KEY2 0xCDEF89ABu
+#define LOCK (1u << 31)
+
+static const uint32_t sectors[] = {0x08000000, 0x08008000, 0x08010000, 0x08018000, 0x08020000, 0x08040000, 0x08080000, 0x080C0000, 0x08100000};
+enum { SECTORS = sizeof sectors / sizeof *sectors - 1 };
+
+static bool finish(void) {
+    __asm volatile("dsb" ::: "memory");
+    while (FLASH(SR) & BUSY)
+        ;
+    return !(FLASH(SR) & FAULTS);
+}
+
+static void unlock(void) {
+    finish();
+    if (FLASH(CR) & LOCK) {
+        FLASH(KEYR) = KEY1;
+        FLASH(KEYR) = KEY2;
+    }
+    FLASH(SR) = FAULTS; /* a 1 clears */
+}
+
+static void lock(void) { FLASH(CR) = LOCK; }
+
+/* What the cache has of the flash is what was there before. */
+static void forget(uint32_t address, uint32_t bytes) {
+    for (uint32_t at = address; at < address + bytes; at += LINE)
+        SCB_DCIMVAC = at;
+    __asm volatile("dsb\n isb" ::: "memory");
+}
+
+/* Every sector that begins there; `address` is where one does. */
+bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes) {
+    bool good = false;
+    unlock();
+    for (uint32_t i = 0; i < SECTORS; i++) {
+        if (sectors[i] < address || sectors[i] - address >= bytes)
+            continue;
+        FLASH(CR) = ERASE | i << SECTOR_AT | BY_WORDS;
+        FLASH(CR) |= START;
+        good = finish();
+        forget(sectors[i], sectors[i + 1] - sectors[i]);
+        ek_mcu_watchdog_feed();
+        if (!good)
+            break;
+    }
+    lock();
+    return good;
+}
+
+bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size) {
+    const uint8_t *from = bytes;
+    if (address % EK_FLASH_UNIT || size % EK_FLASH_UNIT)
+        return false;
+    bool good = true;
+    unlock();
+    FLASH(CR) = PROGRAM | BY_WORDS;
+    for (uint32_t i = 0; good && i < size; i += 4) {
+        uint32_t word;
+        memcpy(&word, from + i, sizeof word);
+        EK_REGISTER(address + i) = word;
+        good = finish();
+    }
+    lock();
+    forget(address, size);
+    return good && memcmp((const void *)(uintptr_t)address, bytes, size) == 0;
+}
