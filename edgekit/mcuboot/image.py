@@ -77,7 +77,9 @@ def read_image(data: bytes, name: str) -> Image:
         if magic != _MAGIC:
             raise IntegrityError(f"{name} is no MCUboot image", "`imgtool sign` makes one; docs/microcontrollers.md")
         if flags != _ROM_FIXED or protected:
-            raise IntegrityError(f"{name} is not linked for one slot", "`imgtool sign --rom-fixed ADDRESS`; docs/microcontrollers.md")
+            raise IntegrityError(
+                f"{name} is not linked for one slot", "`imgtool sign --rom-fixed ADDRESS`; docs/microcontrollers.md"
+            )
         values = _read_trailer(data, header + size)
     except (struct.error, ValueError) as error:
         raise IntegrityError(f"{name} is a damaged MCUboot image: {error}", "make it anew") from error

@@ -209,8 +209,8 @@ class Parameters(Reply):
 class Info(Reply):
     """What a runner says of itself and its board. ``memory`` and ``disk`` (free where files go) are in bytes.
 
-    A microcontroller tells the build target of its firmware (``port``), why it started last (``reset``), and how many bytes of its
-    ``stack`` were ever in use.
+    A microcontroller tells the build target of its firmware (``port``), why it started last (``reset``), and how many bytes of
+    its ``stack`` were ever in use.
 
     ``instance`` is another number at each start of a runner. Without a home nothing is kept.
     """

@@ -18,6 +18,7 @@ from edgekit.links.ssh.sftp import READ, disk_full
 from edgekit.links.ssh.transfer import download, upload
 from edgekit.protocol import PROTOCOL, Client
 from edgekit.protocol.messages import Info
+from edgekit.sessions.flash_events import Done, Event, Started
 from edgekit.sessions.flash_plan import Health, Plan, Prune, Reset, Step, Switch, Trial, Upload, Verify
 from edgekit.sessions.releases import RUNNER, ReleaseFolder
 
@@ -29,26 +30,6 @@ _ATTEMPTS = 3  #: somebody else's `attach` may start a host of the old release j
 
 class FlashFailed(DeviceError):
     """The new release does not work on the board, which is back on the old one."""
-
-
-@dataclass(frozen=True)
-class Started:
-    """A step begins: the ``number``-th of ``total``."""
-
-    step: Step
-    number: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """A step went well; ``detail`` is what it found."""
-
-    step: Step
-    detail: str
-
-
-Event = Started | Done | Moved
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import Literal
 from edgekit import devices
 from edgekit.errors import DeviceError, InputError, LinkError
 from edgekit.files import storage_errors, write_atomic
-from edgekit.firmware.build import build
 from edgekit.links.deadline import Deadline
 from edgekit.links.serial import open_line
+from edgekit.mcuboot import make_bootloader
 from edgekit.virtual import qemu
 from edgekit.virtual.cpio import file, pack
 from edgekit.virtual.disk import make_disk
+from edgekit.virtual.flash import TARGET, make_flash
 from edgekit.virtual.image import build_image
 from edgekit.virtual.keys import key_pair
 from edgekit.virtual.known_hosts import enrol, forget
@@ -180,12 +181,13 @@ def _prepare(settings: Settings, update: bool, progress: Progress) -> Path:
 
 
 def _prepare_microcontroller(settings: Settings) -> Path:
-    firmware: Path = build("firmware", "mps2-an500")
+    bootloader = make_bootloader(TARGET)
     folder = board_folder(settings.name)
     with storage_errors(f"cannot use the folder {folder}"):
         folder.mkdir(mode=0o700, exist_ok=True)
+    make_flash(folder)
     write_record(settings)
-    return firmware
+    return bootloader
 
 
 def _own_part(name: str) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgekit.links.deadline import Deadline
 from edgekit.virtual.errors import VirtualBoardError
+from edgekit.virtual.flash import BYTES, FLASH
 from edgekit.virtual.settings import M7, MIB, Settings
 from edgekit.virtual.tools import attempt, tool, words
 
@@ -27,13 +28,19 @@ def arguments(settings: Settings, kernel: Path, port: int) -> list[str]:
     return _microcontroller(settings, kernel, port) if settings.machine == M7 else _linux(settings, kernel, port)
 
 
-def _microcontroller(settings: Settings, firmware: Path, port: int) -> list[str]:
+def _microcontroller(settings: Settings, bootloader: Path, port: int) -> list[str]:
     """The line sends bytes one by one: without nodelay each would wait for the one before it to be acknowledged."""
     return [
-        *("-name", settings.name, "-machine", "mps2-an500", *_counted(settings), "-kernel", str(firmware)),
+        *("-name", settings.name, *_counted(settings), *microcontroller(bootloader, FLASH)),
         *("-chardev", f"socket,id=line,host=127.0.0.1,port={port},server=on,wait=off,nodelay=on", "-serial", "chardev:line"),
         *("-display", "none", "-monitor", "none", "-daemonize", "-pidfile", PID),
     ]
+
+
+def microcontroller(bootloader: Path, flash: str | Path) -> list[str]:
+    """The machine alone. A reset loads the bootloader again, and leaves the flash, a shared file, as it is."""
+    memory = f"memory-backend-file,id=flash,size={BYTES},mem-path={flash},share=on"
+    return ["-machine", "mps2-an500,memory-backend=flash", "-object", memory, "-kernel", str(bootloader)]
 
 
 def _counted(settings: Settings) -> list[str]:

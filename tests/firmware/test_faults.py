@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from edgekit.firmware.build import build
 
 from edgekit.errors import LinkError
 from edgekit.links import open_link
+from edgekit.mcuboot import make_bootloader
 from edgekit.protocol import Client
+from edgekit.virtual.flash import FLASH, TARGET, make_flash
+from edgekit.virtual.qemu import microcontroller
 from tests.virtual.conftest import need
 
 pytestmark = pytest.mark.slow
@@ -93,10 +95,11 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     need("qemu-system-arm")
     made = Machine(free_port(), free_port())
     line = f"tcp:127.0.0.1:{made.line},server=on,wait=off,nodelay=on"
-    words = ["qemu-system-arm", "-machine", "mps2-an500", "-display", "none", "-monitor", "none", "-serial", line]
+    words = ["qemu-system-arm", "-display", "none", "-monitor", "none", "-serial", line]
+    make_flash(tmp_path)
+    board = microcontroller(make_bootloader(TARGET), tmp_path / FLASH)
     with (tmp_path / "log").open("wb") as log:
-        firmware = build("firmware", "mps2-an500")
-        process = subprocess.Popen([*words, "-gdb", f"tcp:127.0.0.1:{made.debugger}", "-kernel", str(firmware)], stderr=log)
+        process = subprocess.Popen([*words, *board, "-gdb", f"tcp:127.0.0.1:{made.debugger}"], stderr=log)
     try:
         assert made.reason() == "power-on"
         yield made

@@ -19,7 +19,15 @@ from edgekit.mcuboot import public_bytes, sign_image
 HERE = Path(__file__).parent
 SLOTS = (0x60000400, 0x60000C00)  #: addresses that slots_test.c has
 HEADER = 512
-SOURCES = ("core/error.c", "core/sha256.c", "core/sha256_here.c", "runner/cbor.c", "runner/crc32.c", "runner/fields.c", "runner/smp.c")
+SOURCES = (
+    "core/error.c",
+    "core/sha256.c",
+    "core/sha256_here.c",
+    "runner/cbor.c",
+    "runner/crc32.c",
+    "runner/fields.c",
+    "runner/smp.c",
+)
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 
@@ -150,7 +158,7 @@ def little(number: int) -> bytes:
 
 
 def test_where_implementations_differ_it_is_strict(slots_test: Path) -> None:
-    """S that is not reduced, encodings that are not canonical, points of small order, points off the curve (Wycheproof's cases)."""
+    """S that is not reduced, encodings that are not canonical, points of small order, points off the curve (as in Wycheproof)."""
     secret, message = Ed25519PrivateKey.from_private_bytes(bytes(range(32))), b"firmware"
     key, signature = public_bytes(secret), secret.sign(message)
     r, s = signature[:32], int.from_bytes(signature[32:], "little")

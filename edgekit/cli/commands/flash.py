@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,11 +12,15 @@ from edgekit.cli.options import FILE
 from edgekit.cli.output import json_option, number, plain, report, size, stderr
 from edgekit.cli.progress import TransferProgress
 from edgekit.devices import full_address
-from edgekit.errors import InputError, UnsupportedError
-from edgekit.links import split_address
+from edgekit.errors import InputError
+from edgekit.links import open_link, split_address
 from edgekit.links.deadline import Deadline
+from edgekit.links.serial import SerialLink
 from edgekit.links.ssh import Connection
-from edgekit.sessions.flash import Done, Event, Flashed, Started, execute
+from edgekit.sessions.firmware_flash import FirmwareFlashed, execute_firmware
+from edgekit.sessions.firmware_plan import FirmwarePlan, plan_firmware, plan_rollback_firmware
+from edgekit.sessions.flash import Flashed, execute
+from edgekit.sessions.flash_events import Done, Event, Started
 from edgekit.sessions.flash_plan import Plan, plan_flash, plan_rollback
 
 _LOOK_SECONDS = 60.0
@@ -26,19 +31,22 @@ _LOOK_SECONDS = 60.0
 @click.option("--dry-run", is_flag=True, help="Print the plan that would be carried out; change nothing.")
 @click.option("--rollback", is_flag=True, help="Go back to the previous release.")
 @click.option("--force", is_flag=True, help="Stop a session that runs on the board, with its checkpoint.")
-@click.option("--runner", metavar="FILE", type=FILE, help="A runner built elsewhere; by default the one of this version.")
+@click.option("--runner", metavar="FILE", type=FILE, help="A runner, or signed firmware image, built elsewhere.")
 @json_option
 def command(address: str, dry_run: bool, rollback: bool, force: bool, runner: Path | None) -> None:
-    """Bring the runner to the board at ADDRESS (ssh://[user@]host[:port]) and switch to it. No root, nothing else installed."""
+    """Bring this version's runner to the board at ADDRESS and switch to it: over SSH (ssh://[user@]host[:port]; no root, nothing
+    else installed), or as firmware over a serial line (serial://…, socket://…)."""
     if rollback and runner is not None:
         raise InputError("--rollback takes no --runner", "leave one of them out")
     if runner is not None and not runner.is_file():
         raise InputError(f"there is no file {runner}", "`python -m edgekit.firmware.build runner TARGET` makes one")
     if split_address(full_address(address))[0] in ("serial", "socket"):
-        raise UnsupportedError(
-            f"{address}: firmware cannot be sent over a serial line yet",
-            "`python -m edgekit.firmware.build firmware TARGET` makes the file for the board's own programmer",
-        )
+        _flash_line(address, dry_run, rollback, force, runner)
+    else:
+        _flash_ssh(address, dry_run, rollback, force, runner)
+
+
+def _flash_ssh(address: str, dry_run: bool, rollback: bool, force: bool, runner: Path | None) -> None:
     with Connection(address) as connection, Drawing(stderr()) as drawing:
         deadline = Deadline.after(_LOOK_SECONDS)
         plan = plan_rollback(connection, deadline) if rollback else plan_flash(connection, deadline, runner, drawing.building)
@@ -47,6 +55,26 @@ def command(address: str, dry_run: bool, rollback: bool, force: bool, runner: Pa
             return
         flashed = execute(connection, plan, force=force, listen=drawing.listen)
     report(_as_dict(plan, flashed), lambda console: _draw_result(console, flashed))
+
+
+def _flash_line(address: str, dry_run: bool, rollback: bool, force: bool, image: Path | None) -> None:
+    def open_line() -> SerialLink:
+        link = open_link(address)
+        assert isinstance(link, SerialLink)
+        return link
+
+    with Drawing(stderr()) as drawing:
+        deadline = Deadline.after(_LOOK_SECONDS)
+        link = open_line()
+        try:
+            plan = plan_rollback_firmware(link, deadline) if rollback else plan_firmware(link, deadline, image, drawing.building)
+        finally:
+            link.close()
+        if dry_run:
+            report(plan.as_dict(), lambda console: _draw_firmware_plan(console, plan))
+            return
+        flashed = execute_firmware(open_line, plan, force=force, listen=drawing.listen)
+    report(_as_dict(plan, flashed), lambda console: _draw_firmware_result(console, flashed))
 
 
 class Drawing:
@@ -86,7 +114,26 @@ def _draw_plan(console: Console, plan: Plan) -> None:
         soft_wrap=True,
     )
     console.print(f"release now: {plan.found.current or 'none'}, before: {plan.found.previous or 'none'}", soft_wrap=True)
-    for place, step in enumerate(plan.steps, 1):
+    _draw_steps(console, plan.steps)
+
+
+def _draw_firmware_plan(console: Console, plan: FirmwarePlan) -> None:
+    info = plan.info
+    console.print(
+        f"{plan.address}: {info.port}, firmware {info.version} for {info.architecture}, memory {size(info.memory)}",
+        soft_wrap=True,
+    )
+    for slot in plan.found:
+        words = ("active", "confirmed", "pending", "bootable")
+        console.print(
+            f"slot {slot.slot}: {slot.version} {slot.hash.hex()[:12]}… {' '.join(w for w in words if getattr(slot, w))}",
+            soft_wrap=True,
+        )
+    _draw_steps(console, plan.steps)
+
+
+def _draw_steps(console: Console, steps: Sequence[object]) -> None:
+    for place, step in enumerate(steps, 1):
         console.print(f"{place}. {plain(str(step))}", soft_wrap=True)
 
 
@@ -99,6 +146,16 @@ def _draw_result(console: Console, flashed: Flashed) -> None:
     console.print(f"release {flashed.release}; before: {flashed.previous or 'none'}", soft_wrap=True)
 
 
-def _as_dict(plan: Plan, flashed: Flashed) -> dict[str, object]:
+def _draw_firmware_result(console: Console, flashed: FirmwareFlashed) -> None:
+    info = flashed.info
+    console.print(
+        f"{flashed.address}: firmware {info.version} for {info.architecture} ({info.isa}, {size(info.memory)}) in slot "
+        f"{flashed.slot}",
+        soft_wrap=True,
+    )
+    console.print(f"image {flashed.release}; before: {flashed.previous or 'the same'}", soft_wrap=True)
+
+
+def _as_dict(plan: Plan | FirmwarePlan, flashed: Flashed | FirmwareFlashed) -> dict[str, object]:
     result = {"release": flashed.release, "previous": flashed.previous, "info": flashed.info.model_dump()}
     return {"plan": plan.as_dict(), "result": result}

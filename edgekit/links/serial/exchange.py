@@ -74,6 +74,14 @@ def content(line: Line, message: bytes) -> Answer:
     return answer
 
 
+def refusal(answer: Answer) -> int | None:
+    """What the board refuses with: the group's own code, or mcumgr's, negative; None: it does not."""
+    error = answer.get("err")
+    if error is None:
+        return None
+    return int(error["rc"]) if error["group"] != 0 else -int(error["rc"])
+
+
 class Window:
     """Requests that are on their way, in the order of their sending, as many as the board has room for."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
 
 from edgekit.errors import LinkError, StorageError
 from edgekit.links.deadline import Deadline
-from edgekit.links.serial.exchange import Answer, Window, ask
+from edgekit.links.serial.chunks import send_chunks
+from edgekit.links.serial.exchange import Window, ask, refusal
 from edgekit.links.serial.line import Line
 
-_REST = 96  #: bytes of a message around a chunk: header, keys and numbers; the name comes on top
+_REST = 96  #: bytes of a download's request and of an answer around its data
 _NOT_FOUND, _OPEN_FAILED, _WRITE_FAILED, _BAD_OFFSET = 3, 5, 10, 11  #: the file group's codes
-_PIECE = 32768  #: bytes that an upload moves before it lets others do something
 _STARTS = 20  #: of one upload: what the board has forgotten begins again
 
 #: Told how many bytes are there.
@@ -36,7 +37,7 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
     """
     sha = hashlib.sha256(data).digest()
     for _ in range(_STARTS):
-        code = yield from _upload(line, name, data, sha, deadline)
+        code = yield from send_chunks(line, Chunks(name, data, sha), deadline)
         if code is None or (code == _BAD_OFFSET and digest(line, name, deadline) == sha):  # or its last answer was lost
             return
         if code != _BAD_OFFSET:
@@ -44,38 +45,22 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
     raise LinkError(f"{line.name}: the upload of {name} began {_STARTS} times and was forgotten", "does the board restart?")
 
 
-def _upload(line: Line, name: str, data: bytes, sha: bytes, deadline: Deadline) -> Generator[int, None, int | None]:
-    """From the beginning, or from where the board says; the code that it refuses with, None where all is there."""
-    chunk = line.most - _REST - len(name.encode())
-    window = Window(line)
-    begun = False  #: the board has answered: it may know of an earlier upload
-    there = sent = paused = 0
-    while not begun or there < len(data):
-        while (sent < len(data) if begun else window.empty) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
-            part = data[sent : sent + chunk]
-            window.send(_request(name, sent, part, len(data), sha), deadline)
-            sent += len(part)
-        answer = window.take(deadline)
-        if answer is None:
-            sent = there
-            continue
-        if (code := _code(answer)) is not None:
-            return code
-        begun = True
-        there = int(answer["off"])
-        if there > sent:
-            window.clear()
-        if window.empty:
-            sent = paused = there
-            yield there
-    return None
+@dataclass(frozen=True)
+class Chunks:
+    """A file's upload requests; the first one says what the file is."""
 
+    name: str
+    data: bytes
+    sha: bytes
 
-def _request(name: str, offset: int, part: bytes, size: int, sha: bytes) -> UploadRequest:
-    """Of one chunk; the first one says what the file is."""
-    if offset:
-        return UploadRequest(off=offset, data=part, name=name)
-    return UploadRequest(off=0, data=part, name=name, len=size, sha=sha)
+    @property
+    def extra(self) -> int:
+        return len(self.name.encode())
+
+    def request(self, offset: int, part: bytes) -> UploadRequest:
+        if offset:
+            return UploadRequest(off=offset, data=part, name=self.name)
+        return UploadRequest(off=0, data=part, name=self.name, len=len(self.data), sha=self.sha)
 
 
 def download(line: Line, name: str, deadline: Deadline, moved: Moved) -> bytes:
@@ -86,8 +71,8 @@ def download(line: Line, name: str, deadline: Deadline, moved: Moved) -> bytes:
         LinkLost: the line is gone, or the deadline over.
     """
     first = ask(line, FileDownloadRequest(off=0, name=name), deadline)
-    if _code(first) is not None:
-        raise _refused(line, name, 0, _code(first))
+    if refusal(first) is not None:
+        raise _refused(line, name, 0, refusal(first))
     data, size = bytearray(first["data"]), int(first["len"])
     chunk = max(1, len(data))
     window, asked = Window(line), len(data)
@@ -96,8 +81,8 @@ def download(line: Line, name: str, deadline: Deadline, moved: Moved) -> bytes:
             window.send(FileDownloadRequest(off=asked, name=name), deadline)
             asked += chunk
         answer = window.take(deadline)
-        if answer is not None and _code(answer) is not None:
-            raise _refused(line, name, size, _code(answer))
+        if answer is not None and refusal(answer) is not None:
+            raise _refused(line, name, size, refusal(answer))
         if answer is None or int(answer["off"]) != len(data) or not answer["data"]:
             window.clear()
             asked = len(data)
@@ -112,19 +97,11 @@ def download(line: Line, name: str, deadline: Deadline, moved: Moved) -> bytes:
 def digest(line: Line, name: str, deadline: Deadline) -> bytes | None:
     """A file's SHA-256, computed on the board; None where there is no such file."""
     answer = ask(line, FileHashChecksumRequest(name=name, type="sha256"), deadline)
-    if _code(answer) == _NOT_FOUND:
+    if refusal(answer) == _NOT_FOUND:
         return None
-    if _code(answer) is not None:
-        raise _refused(line, name, 0, _code(answer))
+    if refusal(answer) is not None:
+        raise _refused(line, name, 0, refusal(answer))
     return bytes(answer["output"])
-
-
-def _code(answer: Answer) -> int | None:
-    """What the board refuses with: the group's own code, or mcumgr's, negative; None: it does not."""
-    error = answer.get("err")
-    if error is None:
-        return None
-    return int(error["rc"]) if error["group"] != 0 else -int(error["rc"])
 
 
 def _refused(line: Line, name: str, size: int, code: int | None) -> LinkError | StorageError:
