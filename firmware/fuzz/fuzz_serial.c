@@ -1,4 +1,4 @@
-/* A fuzz target (LLVM's interface): whatever bytes come over a serial line, framing, messages and the file group stay within their
+/* A fuzz target (LLVM's interface): whatever bytes come over a serial line, framing, messages, the file group and the image group stay within their
  * memory, every answer is a whole frame that fits, and the board still answers afterwards.
  *
  * The input's bytes go through the deframer as they are; those after the first `FF 00` are wrapped into COBS frames first, so that a
@@ -9,7 +9,11 @@
 
 #include "../cortex_m/store.h"
 #include "../serial/filegroup.h"
+#include "../serial/imagegroup.h"
 #include "../serial/serial.h"
+
+#define EK_RAM_SLOT 4096
+#include "../tools/ram_flash.h"
 
 enum { IN = 8192, OUT = 4096, REGION = 1 << 16 };
 
@@ -80,6 +84,7 @@ static void send_frames(const uint8_t *data, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static ek_training training;
     static ek_files files;
+    static ek_images images;
     static ek_ring log = {.bytes = log_bytes, .size = sizeof log_bytes};
     static const uint8_t echo[] = {0x0A, 0, 0, 5, 0, 0, 77, 0, 0xA1, 0x61, 'd', 0x61, 'x'};
     memset(&training, 0, sizeof training);
@@ -89,8 +94,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     training.platform = files.platform = &platform;
     training.backend = &backend;
     ek_training_init(&training);
-    ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files}};
-    ek_smp_server server = {groups, 2, EK_SERIAL_BUFFER, ek_training_end, &training};
+    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
+    images = (ek_images){.flash = &ek_ram_flash, .key = ek_image_key};
+    ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files},
+                             {EK_IMAGE_GROUP, ek_image_commands, &images}};
+    ek_smp_server server = {groups, 3, EK_SERIAL_BUFFER, ek_training_end, &training};
     line = (ek_line){.in = {.bytes = in, .size = IN}, .out = {.bytes = out, .size = OUT}, .send = take_answers, .baud = 115200,
                      .set_baud = set_baud, .idle = idle};
     serial = (ek_serial){.line = &line, .server = &server, .training = &training, .clock = clock_ns, .log = &log};

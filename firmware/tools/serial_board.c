@@ -13,7 +13,9 @@
 
 #include "../cortex_m/store.h"
 #include "../serial/filegroup.h"
+#include "../serial/imagegroup.h"
 #include "../serial/serial.h"
+#include "ram_flash.h"
 
 enum { IN = 8192, OUT = 4096, LOG = 1024, REGION = 4 << 20, IDLE_MS = 100 };
 
@@ -22,6 +24,7 @@ static uint8_t in[IN], out[OUT], log_bytes[LOG];
 static ek_ring log_ring = {.bytes = log_bytes, .size = LOG};
 static ek_training training;
 static ek_files files;
+static ek_images images;
 static ek_serial serial;
 static bool ended;
 
@@ -111,8 +114,11 @@ int main(int count, char **words) {
     training.poll = attend;
     ek_training_init(&training);
     files.platform = &platform;
-    ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files}};
-    ek_smp_server server = {groups, 2, EK_SERIAL_BUFFER, ek_training_end, &training};
+    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
+    images = (ek_images){.flash = &ek_ram_flash, .key = ek_image_key};
+    ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files},
+                             {EK_IMAGE_GROUP, ek_image_commands, &images}};
+    ek_smp_server server = {groups, 3, EK_SERIAL_BUFFER, ek_training_end, &training};
     serial = (ek_serial){.line = &line, .server = &server, .training = &training, .clock = now_ns, .log = &log_ring};
     ek_serial_init(&serial);
     for (const char *c = "serial_board\n"; *c; c++)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edgekit.firmware.build import build
 from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
+from smp.image_management import ImageEraseRequest, ImageStatesReadRequest, ImageStatesWriteRequest, ImageUploadWriteRequest
 
 from edgekit.links.serial.framing import Kind, encode_cobs, encode_console
+from edgekit.mcuboot import sign_image
 from edgekit.protocol.messages import Window
 from edgekit.sessions.data import check_data
 from edgekit.sessions.shards import Shards
@@ -35,10 +39,16 @@ def test_messages(tmp_path: Path) -> None:
 
 
 def test_serial_lines(tmp_path: Path) -> None:
-    """Both framings as they are, and behind the mark messages that the target wraps itself: of every command, and of files."""
+    """Both framings as they are, and behind the mark messages that the target wraps itself: of every command, files and images."""
     requests = [bytes.fromhex(vector.request) for vector in vectors()]
     upload = FileUploadRequest(off=0, data=bytes(200), name="file", len=200, sequence=1)
     requests += [bytes(upload), bytes(FileDownloadRequest(off=3, name="file")), bytes(FileHashChecksumRequest(name="file"))]
+    slot = 0x60000000 + 2 * 4096 + 4096  # tools/ram_flash.h
+    image = sign_image(bytes(512) + bytes(100), 512, slot, (1, 2, 3, 4), Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    first, rest = image.data[:600], image.data[600:]
+    requests += [bytes(ImageUploadWriteRequest(off=0, data=first, len=len(image.data), sha=hashlib.sha256(image.data).digest()))]
+    requests += [bytes(ImageUploadWriteRequest(off=600, data=rest)), bytes(ImageStatesReadRequest()), bytes(ImageEraseRequest())]
+    requests += [bytes(ImageStatesWriteRequest(hash=image.hash)), bytes(ImageStatesWriteRequest(confirm=True))]
     for i, request in enumerate(requests):
         (tmp_path / f"console-{i}").write_bytes(encode_console(request))
         (tmp_path / f"cobs-{i}").write_bytes(b"noise" + encode_cobs(Kind.MESSAGE, request))
