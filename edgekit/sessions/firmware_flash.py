@@ -3,6 +3,7 @@ it decides by itself, and goes back at its next start, or after ten minutes, whe
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -20,9 +21,12 @@ from edgekit.sessions.firmware_plan import Confirm, FirmwarePlan, GoBack, Health
 from edgekit.sessions.flash import FlashFailed
 from edgekit.sessions.flash_events import Done, Event, Started
 
+log = logging.getLogger("edgekit")
+
 UPLOAD_SECONDS = 1200.0  #: half a megabyte at 115200 baud takes 50
 STEP_SECONDS = 60.0  #: a board that verifies, or erases flash, takes some seconds
 START_SECONDS = 60.0
+_UPLOADS = 5  #: times that a line may be lost in an upload
 _POLL = 0.3
 _CHECK_BYTES = 4096
 
@@ -99,10 +103,18 @@ class _Work:
                 return ""
 
     def _upload(self, step: Upload) -> str:
-        data, first = step.image.data, -1
-        for there in upload_image(self.link.line, data, Deadline.after(UPLOAD_SECONDS)):
-            first = there if first < 0 else first
-            self.listen(Moved("firmware", there, len(data)))
+        """A line that is lost is opened again, and the upload goes on where it stood."""
+        data, deadline = step.image.data, Deadline.after(UPLOAD_SECONDS)
+        for attempt in range(_UPLOADS):
+            try:
+                for there in upload_image(self.link.line, data, deadline):
+                    self.listen(Moved("firmware", there, len(data)))
+                break
+            except LinkLost as error:
+                if attempt == _UPLOADS - 1:
+                    raise
+                log.warning("%s; trying again", error.message)
+                self._open_again(Deadline.after(START_SECONDS))
         return f"{len(data)} bytes"
 
     def _go_back(self, step: GoBack) -> str:
@@ -137,18 +149,21 @@ class _Work:
                 f"wait for its end, or stop it: `edgekit flash {name} --force` does",
             ) from error
         deadline = Deadline.after(START_SECONDS)
-        last = LinkLost(f"{name}: the board did not start again within {START_SECONDS:g} s", "is it powered?")
+        while (info := self._open_again(deadline)).instance == before:
+            pass
+        return info
+
+    def _open_again(self, deadline: Deadline) -> Info:
+        """Another line in place of the one that is lost; what the board is."""
+        last = LinkLost(f"{self.link.name}: the board does not answer", "is it powered?")
         while deadline.remaining():
             self.link.close()
             time.sleep(_POLL)
             try:
                 self.link = self.open_line()
-                info = Client(self.link).info()
+                return Client(self.link).info()
             except LinkError as error:
                 last = error if isinstance(error, LinkLost) else LinkLost(error.message, error.hint)
-                continue
-            if info.instance != before:
-                return info
         raise last
 
     def _health(self, step: Health) -> str:

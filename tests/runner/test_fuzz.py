@@ -39,7 +39,7 @@ def test_messages(tmp_path: Path) -> None:
 
 
 def test_serial_lines(tmp_path: Path) -> None:
-    """Both framings as they are, and behind the mark messages that the target wraps itself: of every command, files and images."""
+    """Both framings as they are, and behind the mark messages that the target wraps itself: of every command, file and image."""
     requests = [bytes.fromhex(vector.request) for vector in vectors()]
     upload = FileUploadRequest(off=0, data=bytes(200), name="file", len=200, sequence=1)
     requests += [bytes(upload), bytes(FileDownloadRequest(off=3, name="file")), bytes(FileHashChecksumRequest(name="file"))]

@@ -21,13 +21,17 @@ from smpclient.transport.serial import SMPSerialTransport
 
 import edgekit
 from edgekit.cli.main import run
-from edgekit.links import Deadline, open_link
+from edgekit.links import Deadline, Moved, open_link
 from edgekit.links.serial import SerialLink
 from edgekit.links.serial.images import Slot, slots, try_image, upload_image
 from edgekit.mcuboot import Image, make_image, public_bytes, sign_image, signing_key
 from edgekit.mcuboot.elf import flat
+from edgekit.sessions.firmware_flash import execute_firmware
+from edgekit.sessions.firmware_plan import plan_firmware
+from edgekit.sessions.flash_events import Event
 from edgekit.virtual import M7, Settings, delete, start, stop, virtual_boards
 from edgekit.virtual.flash import TARGET
+from tests.support.proxy import Proxy
 from tests.support.pty import port_to
 from tests.virtual.conftest import need
 
@@ -164,21 +168,39 @@ def test_what_nobody_confirms_goes_at_the_next_start() -> None:
     assert {number: flags(slot) for number, slot in state().items()} == {0: "bootable confirmed active", 1: "bootable"}
 
 
-def test_an_upload_goes_on_after_a_cut_line_and_begins_anew_after_a_cut_of_power(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_upload_goes_on_after_a_cut_line(tmp_path: Path) -> None:
+    """By itself: the line breaks twice under it."""
+    (one,) = virtual_boards()
+    between, cuts = Proxy(one.port), 0
+
+    def listen(event: Event) -> None:
+        nonlocal cuts
+        if isinstance(event, Moved) and event.done > (cuts + 1) * event.total / 3 and cuts < 2:
+            cuts += 1
+            between.cut()
+
+    def opened() -> SerialLink:
+        link = open_link(f"socket://127.0.0.1:{between.port}")
+        assert isinstance(link, SerialLink)
+        return link
+
+    link, image = opened(), other(1, 5)
+    plan = plan_firmware(link, soon(), saved(image, tmp_path))
+    link.close()
+    assert execute_firmware(opened, plan, listen=listen).slot == 1
+    assert cuts == 2
+    assert between.sent < 1.3 * len(image.data)
+    between.close()
+    assert (state()[1].hash, flags(state()[1])) == (image.hash, "bootable confirmed active")
+
+
+def test_an_upload_begins_anew_after_a_cut_of_power(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image, link = other(1, 5), line()
     uploading = upload_image(link.line, image.data, soon())
-    while (there := next(uploading)) < len(image.data) / 3:
+    while next(uploading) < len(image.data) / 3:
         pass
-    link.close()
-    link = line()
-    uploading = upload_image(link.line, image.data, soon())
-    assert there <= next(uploading) < len(image.data)
-    while next(uploading) < len(image.data) / 2:
-        pass
-    link.close()
     stop(M7, kill=True)
+    link.close()
     start(Settings.from_profile(M7, machine=M7))
     assert flags(state()[0]) == "bootable confirmed active"
     ask(capsys, "flash", M7, "--runner", saved(image, tmp_path))

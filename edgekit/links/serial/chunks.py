@@ -13,6 +13,7 @@ from edgekit.links.serial.line import Line
 
 _REST = 96  #: bytes of a message around a chunk: header, keys and numbers
 _PIECE = 32768  #: bytes that go before others may do something
+QUIET_SECONDS = 30.0  #: without any answer, after which a line counts as lost; a board that erases flash takes some
 
 
 class Upload(Protocol):
@@ -33,13 +34,14 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
     Returns the code that the board refuses with, None where all is there.
 
     Raises:
-        LinkLost: the line is gone, or the deadline over.
+        LinkLost: the line is gone, nothing was answered for QUIET_SECONDS, or the deadline is over.
     """
     data = upload.data
     chunk = line.most - _REST - upload.extra
     window = Window(line)
     begun = False  #: the board has answered: it may know of an earlier upload
     there = sent = paused = 0
+    quiet = Deadline.after(QUIET_SECONDS)
     while not begun or there < len(data):
         while (sent < len(data) if begun else window.empty) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
             part = data[sent : sent + chunk]
@@ -47,8 +49,11 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
             sent += len(part)
         answer = window.take(deadline)
         if answer is None:
-            sent = there
+            if not quiet.remaining():
+                raise quiet.expired(f"{line.name}: the board")
+            sent = paused = there
             continue
+        quiet = Deadline.after(QUIET_SECONDS)
         if (code := refusal(answer)) is not None:
             return code
         begun = True

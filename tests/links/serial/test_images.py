@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgekit.errors import DeviceError, IntegrityError, LinkLost
 from edgekit.links.deadline import Deadline
-from edgekit.links.serial import SerialLink, exchange
+from edgekit.links.serial import SerialLink, chunks, exchange
 from edgekit.links.serial import line as line_module
 from edgekit.links.serial.images import confirm_image, slots, try_image, upload_image
 from edgekit.links.serial.line import Line
@@ -86,6 +86,22 @@ def test_an_upload_goes_on_where_it_was_cut(wire: Wire) -> None:
     list(upload_image(line, one.data, soon()))
     assert wire.count["there"] - sent < 40_000
     assert [s.hash for s in slots(line, soon())] == [one.hash]
+
+
+def test_a_line_on_which_nothing_comes_back_is_lost_and_the_upload_goes_on(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute(WirePort):
+        """Nothing comes back any more once most of it is sent."""
+
+        def read(self, seconds: float) -> bytes:
+            data = super().read(seconds)
+            return data if wire.count["there"] < 70_000 else b""
+
+    monkeypatch.setattr(chunks, "QUIET_SECONDS", 1.0)
+    one, line = image(), Line(Mute(wire))
+    assert line.greet()
+    with pytest.raises(LinkLost, match="no answer within 1 s"):
+        list(upload_image(line, one.data, soon()))
+    assert next(upload_image(connected(wire), one.data, soon())) > 60_000
 
 
 @pytest.mark.parametrize("kind", ["drop", "flip", "double"])
