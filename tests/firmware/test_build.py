@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from edgekit.firmware import build as module
-from edgekit.firmware.build import BuildError, build
+from edgekit.firmware.build import IMAGE_HEADER, BuildError, build
 
 from edgekit.errors import InputError
+from edgekit.mcuboot.elf import flat
 
 
 @pytest.fixture
@@ -131,11 +133,22 @@ def test_runner_is_small() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(name for name, target in module.TARGETS.items() if target.port))
 def test_the_firmware_of_every_port_links_within_its_memory(target: str) -> None:
-    """The linker refuses what does not fit; vectors come first, and nothing of a C library or a heap is in it."""
-    elf = build("firmware", target).read_bytes()
-    assert elf[:6] == b"\x7fELF\x01\x01"
-    assert b"ek_reset" in elf
-    assert not any(name in elf for name in (b"\0malloc\0", b"\0free\0", b"\0_sbrk\0", b"\0printf\0"))
+    """The linker refuses what does not fit; vectors come first, and nothing of a C library or a heap is in it. Both slots take it,
+    and the bootloader is small."""
+    addresses = set()
+    for slot in (0, 1):
+        elf = build("firmware", target, slot=slot).read_bytes()
+        assert b"ek_reset" in elf
+        assert not any(name in elf for name in (b"\0malloc\0", b"\0free\0", b"\0_sbrk\0", b"\0printf\0"))
+        address, program = flat(elf)
+        stack, reset = struct.unpack_from("<II", program, IMAGE_HEADER)
+        assert not any(program[:IMAGE_HEADER]), "room for the image's header"
+        assert stack >> 28 == 2, "in RAM"
+        assert address < reset < address + len(program)
+        addresses.add(address)
+    assert len(addresses) == 2
+    _, bootloader = flat(build("bootloader", target).read_bytes())
+    assert len(bootloader) < 16 * 1024
 
 
 def test_a_program_is_for_one_kind_of_target() -> None:

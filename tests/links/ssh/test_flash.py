@@ -20,7 +20,8 @@ from edgekit.links.ssh.runner import run
 from edgekit.links.ssh.sftp import Kind, Sftp
 from edgekit.protocol import Client, Info
 from edgekit.sessions import connect
-from edgekit.sessions.flash import Event, Flashed, FlashFailed, Started, execute
+from edgekit.sessions.flash import Flashed, FlashFailed, execute
+from edgekit.sessions.flash_events import Event, Started
 from edgekit.sessions.flash_plan import Plan, Prune, Switch, Upload, plan_flash, plan_rollback
 from tests.host.home import Home
 from tests.runner.programs import Classifier, sample_data
