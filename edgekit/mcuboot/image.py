@@ -58,7 +58,7 @@ def sign_image(program: bytes, header_bytes: int, address: int, version: Version
     """An image of a program whose first ``header_bytes`` bytes are for the header, linked for the slot at ``address``."""
     size = len(program) - header_bytes
     header = _HEADER.pack(_MAGIC, address, header_bytes, 0, size, _ROM_FIXED, *version)
-    body = header + bytes(header_bytes - len(header)) + program[header_bytes:]
+    body = header.ljust(header_bytes, b"\xff") + program[header_bytes:]
     digest, key_hash = hashlib.sha256(body).digest(), _hash_key(key.public_key())
     values = {_SHA256: digest, _KEY_HASH: key_hash, _ED25519: key.sign(digest)}
     trailer = b"".join(_VALUE.pack(kind, len(value)) + value for kind, value in values.items())

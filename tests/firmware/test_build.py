@@ -133,8 +133,8 @@ def test_runner_is_small() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(name for name, target in module.TARGETS.items() if target.port))
 def test_the_firmware_of_every_port_links_within_its_memory(target: str) -> None:
-    """The linker refuses what does not fit; vectors come first, and nothing of a C library or a heap is in it. Both slots take it,
-    and the bootloader is small."""
+    """The linker refuses what does not fit; vectors come first, and nothing of a C library or a heap is in it. Both slots take
+    it, and the bootloader is small."""
     addresses = set()
     for slot in (0, 1):
         elf = build("firmware", target, slot=slot).read_bytes()
