@@ -115,12 +115,18 @@ static uint8_t request[512], response[2048];
 static const ek_smp_group groups[] = {{EK_IMAGE_GROUP, ek_image_commands, &group}};
 static const ek_smp_server server = {groups, 1, sizeof response, NULL, NULL};
 
+/* What may run at the next start: the slot that was confirmed last, and the one whose trial or confirmation was asked for. */
+static int settled, asked;
+
 static bool holds(int slot, const image *i) { return memcmp(ek_flash_at(&flash, flash.slot[slot].at), i->bytes, i->size) == 0; }
 
 /* A start: the bootloader, then the firmware. What it starts is one of the images that were ever uploaded, to the last bit. */
 static void boot(void) {
     int slot = ek_slots_choose(&flash, key);
     CHECK(slot == 0 || slot == 1);
+    CHECK(slot == settled || slot == asked);
+    if (slot == asked) /* once */
+        asked = settled;
     CHECK(slot == 0 ? holds(0, &images[0]) || holds(0, &images[3]) : holds(1, &images[1]) || holds(1, &images[2]));
     group = (ek_images){.flash = &flash, .key = key, .running = slot};
 }
@@ -152,7 +158,14 @@ static int set_state(const uint8_t *hash, bool confirm) {
     }
     ek_cbor_write_text(&to, "confirm");
     ek_cbor_write_bool(&to, confirm);
-    return ask(EK_SMP_WRITE, 0, (size_t)(to.at - request) - EK_SMP_HEADER, &answer);
+    int before = asked;
+    asked = confirm ? group.running : 1 - group.running;
+    int code = ask(EK_SMP_WRITE, 0, (size_t)(to.at - request) - EK_SMP_HEADER, &answer);
+    if (code)
+        asked = before;
+    else if (confirm)
+        settled = group.running;
+    return code;
 }
 
 static int chunk(const image *i, uint32_t offset, uint32_t size, uint64_t *there, bool *match) {
@@ -185,6 +198,7 @@ static void upload(const image *i) {
     do {
         uint32_t left = i->size - (uint32_t)there;
         CHECK(chunk(i, (uint32_t)there, left < CHUNK ? left : CHUNK, &there, &match) == 0);
+        asked = settled;
     } while (there < i->size);
     CHECK(match);
 }
@@ -225,6 +239,7 @@ static void fresh(void) {
     memset(memory, 0xFF, sizeof memory);
     memcpy(memory + 2 * SECTOR, images[0].bytes, images[0].size);
     cut = -1;
+    settled = asked = 0;
     for (int i = 0; i < filled; i++)
         CHECK(ek_slots_write(&flash, &(ek_slots){0, EK_NO_SLOT, false}));
     boot();
@@ -350,6 +365,15 @@ static void refusals(void) {
     CHECK(group.running == 1);
     CHECK(chunk(&images[0], 0, CHUNK, &there, &match) == 9); /* what it goes back to stays */
     CHECK(set_state(images[0].hash, false) == 28);
+    boot();
+    CHECK(group.running == 0);
+
+    CHECK(set_state(images[1].hash, false) == 0);
+    upload(&images[2]); /* in the place of what was to be tried: nobody asked for a trial of this one */
+    boot();
+    CHECK(group.running == 0);
+    CHECK(set_state(images[2].hash, false) == 0);
+    memory[2 * SECTOR + SLOT + 600] ^= 1; /* after it was verified */
     boot();
     CHECK(group.running == 0);
 }
