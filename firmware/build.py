@@ -80,6 +80,8 @@ _X86 = (
 _SMALL = ("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
 _STATIC = ("-O2", "-static", "-s", "-Wl,--gc-sections")  # -O2: zig links its sanitizer's runtime without it
 _BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-fno-builtin-printf", *_SMALL)
+#: Pages as small as a slot may be aligned: on a larger one the linker would begin what is loaded with the ELF file's own headers.
+_BARE_LINK = ("-O2", "-static", "-Wl,--gc-sections", "-Wl,-z,max-page-size=512")
 _SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=64")
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
@@ -103,7 +105,7 @@ TARGETS: dict[str, Target] = {
             "mps2-an500",
             (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16",), "-O2"),),
             flags=(*_BARE, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
-            link=("-O2", "-static", "-Wl,--gc-sections"),
+            link=_BARE_LINK,
             port="mps2_an500",
         ),
         # 1 MB of flash for two slots: 390 KB at -Os, 520 at -O2
@@ -111,7 +113,7 @@ TARGETS: dict[str, Target] = {
             "stm32f746-discovery",
             (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp",)),),
             flags=(*_BARE, *_SMALL_TABLES),
-            link=("-O2", "-static", "-Wl,--gc-sections"),
+            link=_BARE_LINK,
             port="stm32f746_discovery",
             optimization="-Os",
         ),
