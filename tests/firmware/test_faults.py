@@ -91,8 +91,9 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     need("qemu-system-arm")
+    monkeypatch.setenv("EDGEKIT_CONFIG", str(tmp_path_factory.getbasetemp() / "firmware-config"))  # one key, one build, for all
     made = Machine(free_port(), free_port())
     line = f"tcp:127.0.0.1:{made.line},server=on,wait=off,nodelay=on"
     words = ["qemu-system-arm", "-display", "none", "-monitor", "none", "-serial", line]
