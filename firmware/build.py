@@ -1,7 +1,8 @@
 """Compiles the C programs of this folder for a target, with the compiler of the ``ziglang`` wheel, once per content.
 
 A kernel source of ``backends/cpu/`` is compiled once for each instruction set of the target (``-DEK_ISA=<name>`` and the
-set's flags); ``table.c``, which lists the sets, and everything else is compiled once.
+set's flags); ``table.c``, which lists the sets, and everything else is compiled once. A microcontroller's own sources in
+``backends/cortex_m/`` take the place of those of the same name.
 
     python -m edgekit.firmware.build runner x86_64-linux
 """
@@ -26,6 +27,7 @@ from edgekit.files import cache_root, locked, write_atomic
 
 FIRMWARE = Path(__file__).resolve().parent
 CPU = FIRMWARE.parent / "backends" / "cpu"  # beside each other in the repository and in the installed package
+CORTEX_M = CPU.parent / "cortex_m"
 LIBC = FIRMWARE / "cortex_m" / "libc"
 INCLUDES = (FIRMWARE / "core", FIRMWARE / "posix", CPU)
 
@@ -51,8 +53,9 @@ class Target:
     """A processor and operating system, and how its programs are made.
 
     ``compilers`` are tried in order; "zig" is the wheel's. ``flags`` go to the compiler and to the linker,
-    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own. ``port`` is the folder
-    below ``ports/`` of a microcontroller, which has no operating system and no C library.
+    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own. ``own`` has kernel sources that
+    take the place of those of the same name in ``backends/cpu/``. ``port`` is the folder below ``ports/`` of a microcontroller,
+    which has no operating system and no C library.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Target:
     flags: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     optimization: str = ""
+    own: Path | None = None
     port: str = ""
 
 
@@ -81,6 +85,8 @@ _SMALL = ("-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-ta
 _STATIC = ("-O2", "-static", "-s", "-Wl,--gc-sections")  # -O2: zig links its sanitizer's runtime without it
 _BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-fno-builtin-printf", *_SMALL)
 _SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=64")
+_M7 = "-DEK_M7"
+_REGISTERS = "-fomit-frame-pointer"  #: one more for kernels, which are short of them
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS: dict[str, Target] = {
@@ -101,17 +107,42 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "mps2-an500",
-            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16",), "-O2"),),
-            flags=(*_BARE, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16", _REGISTERS), "-O2"),),
+            flags=(*_BARE, _M7, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
             link=("-O2", "-static", "-Wl,--gc-sections"),
+            own=CORTEX_M,
             port="mps2_an500",
         ),
         Target(
             "stm32f746-discovery",
-            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp",), "-O2"),),
-            flags=(*_BARE, *_SMALL_TABLES),
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp", _REGISTERS), "-O2"),),
+            flags=(*_BARE, _M7, *_SMALL_TABLES),
             link=("-O2", "-static", "-Wl,--gc-sections"),
+            own=CORTEX_M,
             port="stm32f746_discovery",
+        ),
+        # A microcontroller's kernels where tests can run them: with an Arm processor's DSP instructions, and with their twins in C.
+        Target(
+            "arm-linux-m7",
+            (Isa("m7", ("-mcpu=cortex_a7-neon", "-mthumb"), "-O2"),),
+            flags=("-target", "arm-linux-musleabihf", "-Werror", _M7, *_SMALL),
+            link=_STATIC,
+            own=CORTEX_M,
+        ),
+        Target(
+            "x86_64-linux-m7",
+            (Isa("m7", ("-march=x86-64",), "-O2"),),
+            flags=("-target", "x86_64-linux-musl", "-Werror", _M7, *_SMALL),
+            link=_STATIC,
+            own=CORTEX_M,
+        ),
+        Target(
+            "x86_64-linux-m7-asan",
+            (Isa("m7", ("-march=x86-64",)),),
+            ("clang", "gcc"),
+            flags=("-Wno-psabi", _M7, *_SANITIZE, "-fsanitize=address,undefined"),
+            optimization="-O0",
+            own=CORTEX_M,
         ),
         # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all
         # their checks takes it minutes.
@@ -218,9 +249,7 @@ def _jobs(program: str, target: Target) -> list[Job]:
     jobs = []
     for path in sources:
         jobs.append(Job(path.name, (*common, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path))))
-    for path in sorted(CPU.glob("*.c")) if program not in WITHOUT_KERNELS else ():
-        if path.name == "table.c":
-            continue
+    for path in _kernels(target) if program not in WITHOUT_KERNELS else ():
         for isa in target.isas:
             flags = (
                 *common,
@@ -234,8 +263,17 @@ def _jobs(program: str, target: Target) -> list[Job]:
     return jobs
 
 
+def _kernels(target: Target) -> list[Path]:
+    """The kernels' sources but for the table of the sets."""
+    folders = (CPU, *([target.own] if target.own else ()))
+    found = {path.name: path for folder in folders for path in folder.glob("*.c") if path.name != "table.c"}
+    return [found[name] for name in sorted(found)]
+
+
 def _optimization(target: Target, source: Path, usual: str) -> tuple[str, ...]:
-    return (target.optimization,) if target.optimization else _COMPACT.get(source.stem, (usual,))
+    if target.optimization:
+        return (target.optimization,)
+    return (usual,) if source.parent == CORTEX_M else _COMPACT.get(source.stem, (usual,))
 
 
 def _zig(target: Target, flags: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,9 +41,9 @@ static void forward_part(void *context, int index, int count) {
     ek_finished(work->finish);
 }
 
-void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, const float *w, const ek_epilogue *finish,
+void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, x, w, finish, scratch, 0};
+    job work = {c, x, w.data, finish, scratch, 0};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, forward_part, &work);
 }
@@ -79,9 +79,9 @@ static void input_grad_part(void *context, int index, int count) {
     ek_finished(work->finish);
 }
 
-void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, const float *w, const ek_epilogue *finish,
+void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, dy, w, finish, scratch, 0};
+    job work = {c, dy, w.data, finish, scratch, 0};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, input_grad_part, &work);
 }
@@ -119,9 +119,9 @@ static void weight_grad_part(void *context, int index, int count) {
     }
 }
 
-void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, const float *x, const float *dy, float *dw, float *db,
+void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, ek_real x, const float *dy, float *dw, float *db,
         ek_pool *pool, void *scratch) {
-    job work = {c, x, dy, NULL, scratch, part_floats(c)};
+    job work = {c, x.data, dy, NULL, scratch, part_floats(c)};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, weight_grad_part, &work);
     size_t weights = taps_of(c) * (size_t)c->channels, all = weights + (db ? (size_t)c->channels : 0);
