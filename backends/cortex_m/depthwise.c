@@ -10,6 +10,17 @@ static size_t taps_of(const ek_conv *c) { return (size_t)c->kernel_h * (size_t)c
 
 size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return taps_of(c) * sizeof(eight); }
 
+/* Rows of dy that dx is written over while they are still read. */
+static int span_of(const ek_conv *c) {
+    int span = (c->kernel_h - 1) * c->dilation_h + 1;
+    return span < c->out_h ? span : c->out_h;
+}
+
+size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c) {
+    int over = c->stride_h == 1 && c->stride_w == 1 && c->height == c->out_h && c->width == c->out_w;
+    return EK_NAME(ek_depthwise_scratch)(c) + (over ? (size_t)span_of(c) * (size_t)c->out_w * sizeof(eight) : 0);
+}
+
 size_t EK_NAME(ek_depthwise_weight_grad_scratch)(const ek_conv *c, int threads) {
     (void)threads;
     return taps_of(c) * sizeof(eight);
@@ -42,14 +53,22 @@ typedef struct {
     int h, w, next_h, next_w, taps_h, taps_w, first_h, first_w, step_h, step_w;
 } view;
 
-EK_INLINE void sum_taps(const view *v, const float *image, int height, int width, int channels, int kernel_w, const eight *filter,
-                        int n, eight sum) {
-    ek_inside down = inside(v->h, v->next_h, v->taps_h, height), across = inside(v->w, v->next_w, v->taps_w, width);
+/* The image; its rows up to `last` are kept aside, row h at h mod span. */
+typedef struct {
+    const float *pixels;
+    int height, width, channels, span, last;
+    const eight *aside;
+} source;
+
+EK_INLINE void sum_taps(const view *v, const source *from, int kernel_w, const eight *filter, int n, eight sum) {
+    ek_inside down = inside(v->h, v->next_h, v->taps_h, from->height), across = inside(v->w, v->next_w, v->taps_w, from->width);
     float s[CHANNELS] = {0};
     for (int i = down.from; i < down.to; i++) {
-        const float *x = image + ((ptrdiff_t)(v->h + i * v->next_h) * width + v->w + across.from * v->next_w) * channels;
+        int h = v->h + i * v->next_h, w = v->w + across.from * v->next_w, kept = h <= from->last;
+        ptrdiff_t pixel = kept ? CHANNELS : from->channels;
+        const float *x = kept ? from->aside[(h % from->span) * from->width + w] : from->pixels + ((ptrdiff_t)h * from->width + w) * pixel;
         const eight *f = filter + (v->first_h + i * v->step_h) * kernel_w + v->first_w + across.from * v->step_w;
-        for (int j = across.from; j < across.to; j++, x += v->next_w * channels, f += v->step_w) {
+        for (int j = across.from; j < across.to; j++, x += v->next_w * pixel, f += v->step_w) {
             for (int k = 0; k < n; k++) s[k] += x[k] * (*f)[k];
         }
     }
@@ -64,9 +83,15 @@ typedef struct {
     int rows, columns;  /* of the result */
     ek_real w;
     const ek_epilogue *finish;
-    eight *filter;
+    eight *filter, *aside; /* aside: where the result is written over the image */
     view (*view_of)(const ek_conv *g, int h, int w);
 } job;
+
+static void keep_aside(const source *from, int h, int n, eight *aside) {
+    const float *row = from->pixels + (ptrdiff_t)h * from->width * from->channels;
+    for (int w = 0; w < from->width; w++, row += from->channels)
+        for (int k = 0; k < n; k++) aside[(h % from->span) * from->width + w][k] = row[k];
+}
 
 static void run(const job *j) {
     const ek_conv *g = j->g;
@@ -75,16 +100,19 @@ static void run(const job *j) {
         int n = g->channels - c < CHANNELS ? g->channels - c : CHANNELS;
         size_t place = 0;
         read_filter(g, j->w, c, n, j->filter);
-        for (int i = 0; i < g->images; i++)
-            for (int h = 0; h < j->rows; h++)
+        for (int i = 0; i < g->images; i++) {
+            source from = {j->image + (size_t)i * image + c, j->height, j->width, g->channels, span_of(g), -1, j->aside};
+            for (int h = 0; h < j->rows; h++) {
+                if (j->aside) keep_aside(&from, h, n, j->aside), from.last = h;
                 for (int w = 0; w < j->columns; w++, place++) {
                     view v = j->view_of(g, h, w);
-                    const float *x = j->image + (size_t)i * image + c;
                     eight sum;
-                    if (n == CHANNELS) sum_taps(&v, x, j->height, j->width, g->channels, g->kernel_w, j->filter, CHANNELS, sum);
-                    else sum_taps(&v, x, j->height, j->width, g->channels, g->kernel_w, j->filter, n, sum);
+                    if (n == CHANNELS) sum_taps(&v, &from, g->kernel_w, j->filter, CHANNELS, sum);
+                    else sum_taps(&v, &from, g->kernel_w, j->filter, n, sum);
                     EK_NAME(ek_finish)(j->finish, sum, CHANNELS, 1, place, 0, (size_t)c, (size_t)n);
                 }
+            }
+        }
     }
 }
 
@@ -102,13 +130,14 @@ static view backward_view(const ek_conv *g, int h, int w) {
 
 void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish, ek_pool *pool, void *scratch) {
     (void)pool;
-    run(&(job){c, x, c->height, c->width, c->out_h, c->out_w, w, finish, scratch, forward_view});
+    run(&(job){c, x, c->height, c->width, c->out_h, c->out_w, w, finish, scratch, NULL, forward_view});
 }
 
 void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish, ek_pool *pool,
         void *scratch) {
     (void)pool;
-    run(&(job){c, dy, c->out_h, c->out_w, c->height, c->width, w, finish, scratch, backward_view});
+    eight *aside = dy == finish->y ? (eight *)scratch + taps_of(c) : NULL;
+    run(&(job){c, dy, c->out_h, c->out_w, c->height, c->width, w, finish, scratch, aside, backward_view});
 }
 
 /* --- weight gradient --- */

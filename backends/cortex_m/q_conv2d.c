@@ -11,7 +11,8 @@ static ek_q_conv conv_of(const ek_call *call) {
     c.kernel_h = (int)w->dim[0], c.kernel_w = (int)w->dim[1];
     c.rows = (size_t)y->dim[0] * y->dim[1] * y->dim[2];
     c.mask_bytes = ((size_t)c.outputs + 7) / 8;
-    c.depth = (size_t)w->dim[0] * w->dim[1] * w->dim[2];
+    c.rest = call->in[EK_Q_CONV2D_REST], c.own = w->dim[2];
+    c.depth = (size_t)w->dim[0] * w->dim[1] * (call->in_t[EK_Q_CONV2D_REST] ? x->dim[3] : w->dim[2]);
     return c;
 }
 

@@ -6,14 +6,14 @@
 
 typedef struct {
     const ek_q_conv2d_attrs *a;
-    const int8_t *x, *w;
+    const int8_t *x, *w, *rest; /* w's input channels come first; those after them are in rest, where there are any */
     void *y;       /* int8, or float for a real result */
     uint8_t *mask; /* or NULL */
     const int32_t *bias;
     const float *scale;
     int images, height, width, channels, out_h, out_w, outputs, kernel_h, kernel_w;
     size_t rows, mask_bytes; /* pixels of the result; bytes of the mask for each */
-    size_t depth;            /* products in a sum of a dense one */
+    size_t depth, own;       /* of a dense one: products in a sum; input channels of w */
     ek_quant from, to;
 } ek_q_conv;
 

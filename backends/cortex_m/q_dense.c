@@ -19,8 +19,9 @@ typedef struct {
 
 /* Whether the rows of the product lie in x as they are. */
 static int is_plain(const ek_q_conv *c) {
+    const int32_t *padding = c->a->padding;
     return c->kernel_h == 1 && c->kernel_w == 1 && c->a->stride[0] == 1 && c->a->stride[1] == 1 && c->depth % 4 == 0 &&
-           c->height == c->out_h && c->width == c->out_w;
+           !(padding[0] | padding[1] | padding[2] | padding[3]);
 }
 
 static plan plan_of(const ek_q_conv *c) {
@@ -40,18 +41,27 @@ size_t EK_NAME(ek_q_dense_scratch)(const ek_q_conv *c) {
     return p.packed + p.sums + p.columns * sizeof(ek_channel) + p.patch;
 }
 
-/* Depths k … k + 3 of columns o … o + 3, any of which may not be there. */
-static void pack_edge(const ek_q_conv *c, size_t k, size_t o, quad *to) {
+/* The weights of a depth, of all outputs. */
+static const int8_t *weights_at(const ek_q_conv *c, size_t k) {
+    size_t outputs = (size_t)c->outputs, channels = (size_t)c->channels;
+    if (!c->rest) return c->w + k * outputs;
+    size_t tap = k / channels, channel = k % channels;
+    if (channel < c->own) return c->w + (tap * c->own + channel) * outputs;
+    return c->rest + (tap * (channels - c->own) + channel - c->own) * outputs;
+}
+
+/* Columns o … o + 3 of `depths` depths from k on, as many of each as there are. */
+static void pack_edge(const ek_q_conv *c, size_t k, size_t depths, size_t o, quad *to) {
     for (size_t j = 0; j < WIDE; j++) {
-        uint32_t w[4];
-        for (size_t i = 0; i < 4; i++)
-            w[i] = k + i < c->depth && o + j < (size_t)c->outputs ? (uint32_t)c->w[(k + i) * (size_t)c->outputs + o + j] : 0;
+        uint32_t w[4] = {0};
+        for (size_t i = 0; i < depths && o + j < (size_t)c->outputs; i++) w[i] = (uint32_t)weights_at(c, k + i)[o + j];
         to->even[j] = ek_lows(w[0], w[2]), to->odd[j] = ek_lows(w[1], w[3]);
     }
 }
 
-static void pack_quad(const int8_t *w, size_t row, quad *to) {
-    uint32_t a = ek_four(w), b = ek_four(w + row), d = ek_four(w + 2 * row), e = ek_four(w + 3 * row);
+static void pack_quad(const ek_q_conv *c, size_t k, size_t o, quad *to) {
+    uint32_t a = ek_four(weights_at(c, k) + o), b = ek_four(weights_at(c, k + 1) + o), d = ek_four(weights_at(c, k + 2) + o),
+             e = ek_four(weights_at(c, k + 3) + o);
     uint32_t a_even = ek_even(a), d_even = ek_even(d), a_odd = ek_odd(a), d_odd = ek_odd(d);
     to->even[0] = ek_lows(a_even, d_even), to->even[1] = ek_lows(a_odd, d_odd);
     to->even[2] = ek_highs(a_even, d_even), to->even[3] = ek_highs(a_odd, d_odd);
@@ -62,12 +72,10 @@ static void pack_quad(const int8_t *w, size_t row, quad *to) {
 
 /* `quads` fours of depths from `first` on of columns o …; the sums of the weights are added to. */
 static void pack(const ek_q_conv *c, size_t first, size_t quads, size_t o, quad *to, int32_t weights[WIDE]) {
-    size_t row = (size_t)c->outputs;
-    const int8_t *w = c->w + 4 * first * row + o;
-    for (size_t q = 0; q < quads; q++, to++, w += 4 * row) {
-        size_t k = 4 * (first + q);
-        if (k + 4 <= c->depth && o + WIDE <= row) pack_quad(w, row, to);
-        else pack_edge(c, k, o, to);
+    for (size_t q = 0; q < quads; q++, to++) {
+        size_t k = 4 * (first + q), depths = c->depth - k < 4 ? c->depth - k : 4;
+        if (depths == 4 && o + WIDE <= (size_t)c->outputs) pack_quad(c, k, o, to);
+        else pack_edge(c, k, depths, o, to);
         for (size_t j = 0; j < WIDE; j++) weights[j] = ek_both(to->odd[j], ONES, ek_both(to->even[j], ONES, weights[j]));
     }
 }

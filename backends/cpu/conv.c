@@ -130,10 +130,23 @@ static int input_grad_is_winograd(const ek_conv *c) {
     return is_three(c) && ek_winograd_pays(pixels, (size_t)c->outputs, (size_t)c->channels);
 }
 
+/* Of a copy of dy, where dx may take its place and the kernel needs it whole. */
+static size_t copy_bytes(const ek_conv *c) {
+    int over = c->groups > 1 && c->stride_h == 1 && c->stride_w == 1 && c->channels == c->outputs && c->height == c->out_h
+            && c->width == c->out_w;
+    if (!over || (EK_DEPTHWISE_OVER_DY && ek_is_depthwise(c))) return 0;
+    return ek_round_up(rows_of(c) * (size_t)c->outputs * sizeof(float), 64);
+}
+
+/* What lies before the products' own scratch memory: the filter, dy. */
+static size_t operands_bytes(const ek_call *call, const ek_conv *c) {
+    return EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]) + copy_bytes(c);
+}
+
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = input_grad_geometry(call);
-    size_t real = EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]);
-    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_scratch)(&c);
+    size_t real = operands_bytes(call, &c);
+    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_input_grad_scratch)(&c);
     if (input_grad_is_winograd(&c))
         return real + EK_NAME(ek_winograd_scratch)((size_t)c.outputs, (size_t)c.channels, threads);
     size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
@@ -149,7 +162,7 @@ static size_t input_grad_scratch(const ek_call *call, int threads) {
 }
 
 /* One phase of one group's pixels. */
-static void input_grad_phase(const ek_call *call, const ek_conv *c, ek_real w, const ek_epilogue *finish, int group,
+static void input_grad_phase(const ek_call *call, const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish, int group,
         int phase_h, int phase_w) {
     ek_phase down = ek_phase_of(phase_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
     ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
@@ -161,7 +174,7 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, ek_real w, c
             .column = group_at * channels};
     g.k = (size_t)down.count * (size_t)across.count * outputs;
 
-    g.a = (ek_rows){.from.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_DY] + group_at * outputs,
+    g.a = (ek_rows){.from.data = dy + group_at * outputs,
             .ld = (size_t)c->outputs};
     g.a.channels = (int)outputs, g.a.height = c->out_h, g.a.width = c->out_w, g.a.grid_h = grid_h, g.a.grid_w = grid_w;
     g.a.patches = !(down.count == 1 && across.count == 1 && grid_h == c->out_h && grid_w == c->out_w
@@ -180,7 +193,7 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, ek_real w, c
             .height = c->height, .width = c->width};
     g.places.step_h = c->stride_h, g.places.step_w = c->stride_w, g.places.first_h = phase_h,
             g.places.first_w = phase_w;
-    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
+    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + operands_bytes(call, c));
 }
 
 /* A convolution of dy with the filter turned round, its taps from the last to the first. */
@@ -200,9 +213,11 @@ static void input_grad_run(const ek_call *call) {
     const ek_tensor *t = call->in_t[EK_CONV2D_INPUT_GRAD_W];
     ek_real filters = EK_NAME(ek_real_weight)(t, call->in[EK_CONV2D_INPUT_GRAD_W],
             call->in[EK_CONV2D_INPUT_GRAD_SCALE], call->scratch);
+    const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY];
+    if (copy_bytes(&c) && dy == call->out[EK_CONV2D_INPUT_GRAD_DX])
+        dy = memcpy((char *)call->scratch + EK_NAME(ek_real_bytes)(t), dy, (size_t)call->in_t[EK_CONV2D_INPUT_GRAD_DY]->bytes);
     if (ek_is_depthwise(&c)) {
-        EK_NAME(ek_depthwise_input_grad)(&c, call->in[EK_CONV2D_INPUT_GRAD_DY], filters, &finish, call->pool,
-                (char *)call->scratch + EK_NAME(ek_real_bytes)(t));
+        EK_NAME(ek_depthwise_input_grad)(&c, dy, filters, &finish, call->pool, (char *)call->scratch + operands_bytes(call, &c));
         return;
     }
     if (input_grad_is_winograd(&c)) {
@@ -212,7 +227,7 @@ static void input_grad_run(const ek_call *call) {
     for (int group = 0; group < c.groups; group++)
         for (int h = 0; h < c.stride_h && h < c.height; h++)
             for (int w = 0; w < c.stride_w && w < c.width; w++)
-                input_grad_phase(call, &c, filters, &finish, group, h, w);
+                input_grad_phase(call, &c, dy, filters, &finish, group, h, w);
 }
 
 /* --- weight gradient --- */

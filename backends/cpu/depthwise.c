@@ -14,6 +14,8 @@ static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16);
 
 size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->channels) * sizeof(float); }
 
+size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c) { return EK_NAME(ek_depthwise_scratch)(c); }
+
 /* The rows of x that output row `row` + 1 is the first to read. */
 static void find_next(const ek_conv *c, ek_row *r) {
     size_t line = (size_t)c->width * (size_t)c->channels;
