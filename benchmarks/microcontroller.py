@@ -1,8 +1,9 @@
-"""Training steps of real networks on a microcontroller: instructions, and memory as it is taken: ``python -m benchmarks.microcontroller``.
+"""Training steps of real networks on a microcontroller, their instructions and their memory:
+``python -m benchmarks.microcontroller``.
 
-MobileNetV2-0.35 and a network of MCUNet's search space in int8, 128×128×3, batch 1, SGD, with the published sparse schemes, on the
-virtual Cortex-M7 (QEMU's mps2-an500 with ``-icount shift=0``: its clock counts instructions). ``ms at 216 MHz`` is an estimate: so
-many instructions at CPI cycles each. CPI 1 is what a Cortex-M7, which can issue two at a time, reaches where half of its
+MobileNetV2-0.35 and a network of MCUNet's search space in int8, 128×128×3, batch 1, SGD, with the published sparse schemes, on
+the virtual Cortex-M7 (QEMU's mps2-an500 with ``-icount shift=0``: its clock counts instructions). ``ms`` is an estimate: so many
+instructions at CPI cycles each. CPI 1 is what a Cortex-M7, which can issue two at a time, reaches where half of its
 instructions pair and nothing waits; with wait states of flash and caches that miss it is more. QEMU models neither, so the
 estimate is no measurement. Published: Lin et al., "On-Device Training Under 256KB Memory" (NeurIPS 2022), STM32F746 at 216 MHz.
 
@@ -114,13 +115,14 @@ def main(every: bool, steps: int, profile: bool) -> None:
         wanted = [(network, scheme) for network in NETWORKS for scheme in network.schemes[: None if every else 1]]
         rows = [measure(device, network, scheme, steps) for network, scheme in wanted]
     made = Table(box=SIMPLE, caption=f"kB of 1000 bytes; ms: {CPI:g} cycle an instruction at 216 MHz", caption_justify="left")
-    names = ("network", "scheme", "arena", "state", "scratch", "RAM", "published", "flash", "M instr.", "MACs", "ms", "published ms")
+    sizes = ("arena", "state", "scratch", "RAM", "published", "flash")
+    names = ("network", "scheme", *sizes, "M instr.", "M MACs", "ms", "published ms")
     for name in names:
         made.add_column(name, justify="left" if name in ("network", "scheme") else "right")
     for r in rows:
-        sizes = [f"{n / 1000:.0f}" for n in (r.arena, r.state, r.scratch, r.ram)]
+        numbers = [f"{n / 1000:.0f}" for n in (r.arena, r.state, r.scratch, r.ram)]
         counts = (f"{r.instructions / 1e6:.1f}", f"{r.multiply_adds / 1e6:.1f}", f"{r.ms:.0f}", str(PUBLISHED_MS[r.network]))
-        made.add_row(r.network, r.scheme, *sizes, str(r.published_kb), f"{r.constants / 1000:.0f}", *counts)
+        made.add_row(r.network, r.scheme, *numbers, str(r.published_kb), f"{r.constants / 1000:.0f}", *counts)
 
     def draw(console: Console) -> None:
         console.print(made)

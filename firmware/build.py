@@ -121,7 +121,7 @@ TARGETS: dict[str, Target] = {
             own=CORTEX_M,
             port="stm32f746_discovery",
         ),
-        # A microcontroller's kernels where tests can run them: with an Arm processor's DSP instructions, and with their twins in C.
+        # A microcontroller's kernels where tests can run them: with an Arm processor's instructions, and with twins in C.
         Target(
             "arm-linux-m7",
             (Isa("m7", ("-mcpu=cortex_a7-neon", "-mthumb"), "-O2"),),

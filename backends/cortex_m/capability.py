@@ -1,4 +1,4 @@
-"""What the Cortex-M backend can do: what the CPU backend can; its products are its own, its other kernels the CPU's, compiled for it."""
+"""What the Cortex-M backend can do: what the CPU backend can. Its products are its own, its other kernels the CPU's."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """The first layers of a network work on large images, of which small ones remain: they can run for some rows at a time.
 
-A row of a convolution's result depends on few rows of its input, so a chain of layers can be computed in bands, from the image to a
-small result, and no large activation in between ever exists as a whole (Lin et al., "MCUNetV2", NeurIPS 2021: patch-based
+A row of a convolution's result depends on few rows of its input, so a chain of layers can be computed in bands, from the image to
+a small result, and no large activation in between ever exists as a whole (Lin et al., "MCUNetV2", NeurIPS 2021: patch-based
 inference). The rows where bands meet are computed twice. Nothing before the first trained array is read in backward, so its bands
 need no gradient.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -118,10 +119,11 @@ def _replace(model: Model, region: _Region, count: int) -> Model:
     rows = region.target.shape[1]
     build = Builder(replace(model.graph, nodes=[], constants=dict(model.graph.constants)))
     edges = [rows * i // count for i in range(count + 1)]
-    pieces = [_band(build, region, (a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [_band(build, region, (a, b)) for a, b in itertools.pairwise(edges)]
     joined = Node(Concat(1), (*pieces, *[None] * (len(Concat.operands) - count)), (region.target,), region.nodes[-1].origin)
-    instead = [*build.graph.nodes, joined]
-    nodes = [n for node in model.graph.nodes for n in (instead if node is region.nodes[-1] else [] if node in region.nodes else [node])]
+    instead: dict[Node, list[Node]] = {node: [] for node in region.nodes}
+    instead[region.nodes[-1]] = [*build.graph.nodes, joined]
+    nodes = [n for node in model.graph.nodes for n in instead.get(node, [node])]
     return replace(model, graph=replace(build.graph, nodes=nodes))
 
 

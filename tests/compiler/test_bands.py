@@ -16,7 +16,6 @@ from edgekit.graph.entry import Entry, Role
 from edgekit.graph.interpret import interpret
 from edgekit.graph.model import Model
 from edgekit.graph.op import Array
-from edgekit.graph.ops.quantized import QConv2d
 from edgekit.graph.ops.shape import Concat
 from edgekit.training.fold import fold
 from edgekit.training.optimizers import SGD

@@ -166,7 +166,9 @@ def straight_through(whole: Quantized, x: np.ndarray, targets: torch.Tensor) -> 
                 image = functional.pad(number(inputs[0], inputs[3]).permute(0, 3, 1, 2), (left, right, top, bottom))
                 rest = [] if inputs[6] is None else [constants[inputs[6]] * constants[inputs[2]]]
                 w = torch.cat([number_of(inputs[1], constants[inputs[2]]), *rest], 2).permute(3, 2, 0, 1)
-                smooth = functional.conv2d(image, w, number_of(inputs[5], constants[inputs[3]][0] * constants[inputs[2]]), stride, 0, dilation, groups).permute(0, 2, 3, 1)
+                smooth = functional.conv2d(
+                    image, w, number_of(inputs[5], constants[inputs[3]][0] * constants[inputs[2]]), stride, 0, dilation, groups
+                ).permute(0, 2, 3, 1)
                 quant = inputs[4]
             case QAdd():
                 smooth, quant = number(inputs[0], inputs[2]) + number(inputs[1], inputs[3]), inputs[4]

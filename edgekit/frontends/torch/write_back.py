@@ -48,7 +48,10 @@ def write_bindings(
     written: dict[str, Array] = {}
     for binding in bindings:
         stored = np.asarray(state[binding.value], np.float64) * (1.0 if binding.scale is None else np.array(binding.scale))
-        if stored.shape not in (binding.layout.shape, _part(binding)) or arrays[binding.parameters[0]].shape != binding.layout.tensor:
+        if (
+            stored.shape not in (binding.layout.shape, _part(binding))
+            or arrays[binding.parameters[0]].shape != binding.layout.tensor
+        ):
             raise InputError(
                 f"{binding.parameters[0]} has shape {arrays[binding.parameters[0]].shape}, which is not the compiled model's",
                 _SAME,

@@ -157,10 +157,11 @@ class Dequantize(Op):
 class QConv2d(_Clamped, Op):
     """y = clamp(rescale(conv(x - zero, w) + bias, x_scale · w_scale[o] / y_scale) + y_zero), dense or depthwise.
 
-    A dense one's negative padding leaves out rows or columns of x: a band of the image (compiler/bands.py).
-    ``rest`` are the weights of a dense convolution's input channels after those of ``w``: what is trained in part lies in two
-    pieces, of which only one is state. The bias counts in units of x_scale · w_scale[o]. relu and relu6 are y's range: its zero point is -128 then. A ``real``
+    The bias counts in units of x_scale · w_scale[o]. relu and relu6 are y's range: its zero point is -128 then. A ``real``
     result, for ops that compute in float32, is float32(total · (x_scale · w_scale[o])), neither rescaled nor clamped.
+
+    ``rest`` are the weights of a dense convolution's input channels after those of ``w``: what is trained in part lies in two
+    arrays, of which only one is state. A dense one's negative padding leaves out rows or columns of x (compiler/bands.py).
     """
 
     stride: Pair = (1, 1)
