@@ -66,6 +66,7 @@ class Target:
     optimization: str = ""
     own: Path | None = None
     port: str = ""
+    memory: str = "memory.ld"  #: of the port
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,15 @@ TARGETS: dict[str, Target] = {
             link=("-O2", "-static", "-Wl,--gc-sections"),
             own=CORTEX_M,
             port="mps2_an500",
+        ),
+        Target(
+            "mps2-an500-f746",
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp", _REGISTERS), "-O2"),),
+            flags=(*_BARE, _M7, *_SMALL_TABLES),
+            link=("-O2", "-static", "-Wl,--gc-sections"),
+            own=CORTEX_M,
+            port="mps2_an500",
+            memory="memory_f746.ld",
         ),
         Target(
             "stm32f746-discovery",
@@ -172,6 +182,9 @@ _COMPACT = {
     "shape": ("-Oz", "-fno-vectorize"),
 }
 
+#: Programs for microcontrollers alone.
+BARE = frozenset({"firmware", "steps"})
+
 #: Programs that run no ops; the kernels are part of every other.
 WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
 
@@ -179,6 +192,10 @@ WITHOUT_KERNELS = frozenset({"fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"
 PROGRAMS: dict[str, tuple[str, ...]] = {
     "runner": ("core/*.c", "posix/*.c", "runner/*.c"),
     "firmware": ("core/*.c", "runner/*.c", "serial/*.c", "cortex_m/*.c", "cortex_m/libc/*.c"),
+    "steps": (
+        *("core/*.c", "runner/crc32.c", "cortex_m/libc/*.c", "tools/steps.c"),
+        *(f"cortex_m/{name}.c" for name in ("startup", "fault", "clock", "pool")),
+    ),
     "serial_board": (
         *("core/*.c", "runner/*.c", "serial/*.c"),
         *("cortex_m/store.c", "cortex_m/pool.c", "tools/serial_board.c"),
@@ -201,11 +218,18 @@ _EMPTY_PROGRAM = (str(FIRMWARE / "tools" / "empty.c"), *_LIBRARIES)
 _COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast")
 
 
-def build(program: str, target: str, progress: Progress | None = None, executor: Executor | None = None) -> Path:
+def build(
+    program: str,
+    target: str,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    resident: Path | None = None,
+) -> Path:
     """The executable of ``program`` (a key of PROGRAMS) for ``target`` (a key of TARGETS).
 
     It is made on the first call and lies in the cache after that (the folder EDGEKIT_CACHE, else the user's cache folder),
     under the digest of all that it is made from. ``executor`` runs the compilers: one thread a core by default.
+    ``resident`` is a Program that becomes part of the image (``steps``).
 
     Raises:
         InputError: the program or the target is unknown.
@@ -216,10 +240,10 @@ def build(program: str, target: str, progress: Progress | None = None, executor:
     if target not in TARGETS:
         raise InputError(f"unknown firmware target {target!r}", hint=f"One of: {', '.join(TARGETS)}.")
     to = TARGETS[target]
-    if bool(to.port) != (program == "firmware"):
-        raise InputError(f"{program} is no program for {target}", hint="`firmware` is for microcontrollers, all others are not.")
+    if bool(to.port) != (program in BARE):
+        raise InputError(f"{program} is no program for {target}", hint="`firmware` and `steps` are for microcontrollers, all others are not.")
     compiler, version = _compiler(to)
-    jobs = _jobs(program, to)
+    jobs = [*_jobs(program, to), *([] if resident is None else [_resident_job(to, resident)])]
     keys = _object_keys(jobs, version)
     key = _digest(version, to, program, *keys, _script(to))
     result = cache_folder() / "programs" / key / program
@@ -261,6 +285,20 @@ def _jobs(program: str, target: Target) -> list[Job]:
             )
             jobs.append(Job(f"{path.name} ({isa.name})", flags))
     return jobs
+
+
+def _resident_job(target: Target, program: Path) -> Job:
+    """The object that holds a Program's bytes, read-only."""
+    content = _read(program)
+    folder = cache_folder() / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{hashlib.sha256(content).hexdigest()[:40]}.ekp"
+    write_atomic(copy, content)
+    source = copy.with_suffix(".S")
+    ends = ("ek_resident_start", f'.incbin "{copy}"'), ("ek_resident_end", "")
+    labels = "".join(f".global {name}\n{name}: {then}\n" for name, then in ends)
+    write_atomic(source, f'.section .rodata.ek_resident, "a"\n.balign 64\n{labels}'.encode())
+    return Job(program.name, (*target.flags, *_zig(target, target.isas[-1].flags), "-c", str(source)))
 
 
 def _kernels(target: Target) -> list[Path]:
@@ -361,7 +399,7 @@ def _script(target: Target) -> bytes:
     """The linker's script: the port's memory, and where things go in it. Empty where there is an operating system."""
     if not target.port:
         return b""
-    return _read(FIRMWARE / "ports" / target.port / "memory.ld") + _read(FIRMWARE / "cortex_m" / "sections.ld")
+    return _read(FIRMWARE / "ports" / target.port / target.memory) + _read(FIRMWARE / "cortex_m" / "sections.ld")
 
 
 def _run(label: str, command: tuple[str, ...], output: Path) -> None:
