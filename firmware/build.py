@@ -241,7 +241,9 @@ def build(
         raise InputError(f"unknown firmware target {target!r}", hint=f"One of: {', '.join(TARGETS)}.")
     to = TARGETS[target]
     if bool(to.port) != (program in BARE):
-        raise InputError(f"{program} is no program for {target}", hint="`firmware` and `steps` are for microcontrollers, all others are not.")
+        raise InputError(
+            f"{program} is no program for {target}", hint="A microcontroller takes `firmware` and `steps`, nothing else does."
+        )
     compiler, version = _compiler(to)
     jobs = [*_jobs(program, to), *([] if resident is None else [_resident_job(to, resident)])]
     keys = _object_keys(jobs, version)

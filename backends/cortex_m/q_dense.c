@@ -104,11 +104,11 @@ static const int8_t *row_of(const ek_q_conv *c, const plan *p, size_t row, int8_
     return patch;
 }
 
-/* A row of x times WIDE columns: the loop that everything else serves. */
-static __attribute__((noinline)) void multiply(const int8_t *x, const quad *w, size_t quads, int32_t sum[WIDE]) {
+/* A row of x times WIDE columns. */
+EK_INLINE void add_products(const int8_t *x, const quad *w, size_t quads, int32_t sum[WIDE]) {
     int32_t s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
     _Pragma("clang loop unroll_count(2)")
-    for (const quad *end = w + quads; w < end; w++, x += 4) {
+    for (; quads; quads--, w++, x += 4) {
         uint32_t four = ek_four(x), even = ek_even(four), odd = ek_odd(four);
         s0 = ek_both(even, w->even[0], s0), s1 = ek_both(even, w->even[1], s1);
         s2 = ek_both(even, w->even[2], s2), s3 = ek_both(even, w->even[3], s3);
@@ -117,6 +117,28 @@ static __attribute__((noinline)) void multiply(const int8_t *x, const quad *w, s
     }
     sum[0] = s0, sum[1] = s1, sum[2] = s2, sum[3] = s3;
 }
+
+static __attribute__((noinline)) void multiply(const int8_t *x, const quad *w, size_t quads, int32_t sum[WIDE]) {
+    add_products(x, w, quads, sum);
+}
+
+/* A row of x times WIDE columns, as int8 in a word; *bits: which of them are whole. The loop that everything else serves. */
+static __attribute__((noinline)) uint32_t finished(const int8_t *x, const quad *w, size_t quads, const ek_channel *ch, int32_t zero,
+                                                   uint32_t *bits) {
+    int32_t s[WIDE] = {0};
+    add_products(x, w, quads, s);
+    uint32_t y = 0, all = 0, bit;
+    EK_UNROLL
+    for (int j = 0; j < WIDE; j++) {
+        y |= ((uint32_t)ek_result(ch + j, s[j], zero, &bit) & 0xFF) << 8 * j;
+        all |= bit << j;
+    }
+    *bits = all;
+    return y;
+}
+
+/* WIDE bits of a mask, of whose byte the lower ones were there before. */
+EK_INLINE void put_bits(uint8_t *byte, size_t at, uint32_t bits) { *byte = (uint8_t)(at ? *byte | bits << 4 : bits); }
 
 /* Columns o … (n of WIDE) of a pixel; o is a multiple of WIDE, and the columns before them were there before. */
 static void put(const ek_q_conv *c, const ek_channel *ch, const int32_t *sum, size_t pixel, size_t o, size_t n) {
@@ -131,19 +153,28 @@ static void put(const ek_q_conv *c, const ek_channel *ch, const int32_t *sum, si
         bits |= bit << j;
     }
     if (!c->mask || c->a->real) return;
-    uint8_t *mask = c->mask + pixel * c->mask_bytes + o / 8;
-    *mask = (uint8_t)(o % 8 ? *mask | bits << 4 : bits);
+    put_bits(c->mask + pixel * c->mask_bytes + o / 8, o % 8, bits);
 }
 
 static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Columns o … (n of them) that are packed as a whole. */
 static void run_columns(const ek_q_conv *c, const plan *p, size_t o, size_t n, const quad *packed, const ek_channel *ch, int8_t *patch) {
+    size_t whole = c->a->real ? 0 : n / WIDE * WIDE;
     for (size_t row = 0; row < c->rows; row++) {
         const int8_t *x = row_of(c, p, row, patch);
-        for (size_t j = 0; j < n; j += WIDE) {
+        int8_t *y = (int8_t *)c->y + row * (size_t)c->outputs + o;
+        uint8_t *mask = c->mask ? c->mask + row * c->mask_bytes : NULL;
+        const quad *w = packed;
+        size_t j = 0;
+        for (; j < whole; j += WIDE, w += p->quads) {
+            uint32_t bits;
+            *(ek_anywhere *)(y + j) = finished(x, w, p->quads, ch + j, c->to.zero, &bits);
+            if (mask) put_bits(mask + (o + j) / 8, (o + j) % 8, bits);
+        }
+        for (; j < n; j += WIDE, w += p->quads) {
             int32_t sum[WIDE] = {0};
-            multiply(x, packed + j / WIDE * p->quads, p->quads, sum);
+            multiply(x, w, p->quads, sum);
             put(c, ch + j, sum, row, o + j, smaller(WIDE, n - j));
         }
     }

@@ -25,14 +25,26 @@ static size_t sums_bytes(const ek_q_conv *c) { return ((size_t)c->out_w + 1) * s
 
 size_t EK_NAME(ek_q_depthwise_scratch)(const ek_q_conv *c) { return filter_bytes(c) + sums_bytes(c) + plane_of(c).bytes; }
 
+static void fill(int8_t *to, size_t n, int32_t value) {
+    _Pragma("clang loop unroll(disable)")
+    for (int8_t *end = to + n; to < end;) *to++ = (int8_t)value;
+}
+
+static void copy_column(const int8_t *from, size_t step, size_t n, int8_t *to) {
+    _Pragma("clang loop unroll_count(4)")
+    for (; n; n--, from += step) *to++ = *from;
+}
+
 /* Channel ch of an image, zero points around it. */
 static void copy_plane(const ek_q_conv *c, const int8_t *image, size_t ch, plane p, int8_t *to) {
     size_t top = (size_t)c->a->padding[0], left = (size_t)c->a->padding[2], channels = (size_t)c->channels;
     size_t n = p.width - left < (size_t)c->width ? p.width - left : (size_t)c->width;
-    memset(to, c->from.zero, p.bytes);
-    for (size_t h = 0; h < (size_t)c->height && h + top < p.rows; h++) {
+    for (size_t row = 0; row < p.rows; row++, to += p.width) {
+        size_t h = row - top, inside = row >= top && h < (size_t)c->height ? n : 0;
         const int8_t *from = image + h * (size_t)c->width * channels + ch;
-        for (int8_t *at = to + (h + top) * p.width + left, *end = at + n; at < end; from += channels) *at++ = *from;
+        fill(to, left, c->from.zero);
+        copy_column(from, channels, inside, to + left);
+        fill(to + left + inside, p.width - left - inside, c->from.zero);
     }
 }
 
