@@ -34,6 +34,7 @@ class Capability:
     moved: frozenset[DType]  #: element types that ops without arithmetic (permute, slice, …) move
     alignment: int  #: bytes that every array starts on a multiple of
     caches: bool = False  #: whether its boards have a disk for what a frozen prefix makes
+    small: bool = False  #: memory is scarcer than time: int8 networks run in bands (compiler/bands.py) where that lowers the peak
 
     def supports(self, node: Node) -> bool:
         """Whether there is a kernel for exactly this node: its op, activation, and present operands and results."""

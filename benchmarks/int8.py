@@ -3,6 +3,9 @@
 A network pretrained on clean digits (PyTorch, float32) is fine-tuned by the local runner on images that are turned, inverted and
 noisy, with the demonstration's sparse scheme: in float32, in int8, and in int8 without quantisation-aware scaling, at the same
 learning rate and at larger ones. Accuracy is that of the runner, in the precision that it trained in.
+
+``--device virtual-m7`` trains and measures int8 on a microcontroller (``edgekit virtual start virtual-m7`` first), float32 on
+this machine; ``--samples`` and ``--epochs`` make it shorter.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from rich.table import Table
 import edgekit
 from edgekit.cli.output import json_option, report
 from examples.digits.network import DigitNet, pretrain
-from examples.digits.world import World, load
+from examples.digits.world import Split, World, load
 
 UPDATE, LR, MOMENTUM, BATCH, CALIBRATION = "last:4", 0.003, 0.9, 8, 96
 UNSCALED_LRS = (1.0, 1e3, 1e5)  #: times LR
@@ -39,14 +42,24 @@ class Row:
         return statistics.mean(self.after)
 
 
-def train(model: DigitNet, world: World, quantize: edgekit.Int8 | None, lr: float, seed: int, epochs: int) -> tuple[float, float]:
-    """Accuracy before and after."""
+@dataclass(frozen=True)
+class Setting:
+    """Where int8 is trained, and how: ``momentum`` costs a float32 array beside each trained one."""
+
+    device: str = "local"
+    epochs: int = 6
+    momentum: float = MOMENTUM
+    lr: float = LR
+
+
+def train(model: DigitNet, world: World, quantize: edgekit.Int8 | None, lr: float, seed: int, to: Setting) -> tuple[float, float]:
+    """Accuracy before and after; float32 on this machine."""
     example = (world.train.inputs[:BATCH], world.train.targets[:BATCH])
-    optimizer = edgekit.SGD(lr=lr, momentum=MOMENTUM)
-    program = edgekit.compile(model, example, update=UPDATE, optimizer=optimizer, quantize=quantize)
-    with edgekit.connect("local") as device:
+    optimizer, place = edgekit.SGD(lr=lr, momentum=to.momentum), "local" if quantize is None else to.device
+    program = edgekit.compile(model, example, board=place, update=UPDATE, optimizer=optimizer, quantize=quantize)
+    with edgekit.connect(place) as device:
         before = device.evaluate(program, world.test.arrays()).accuracy
-        for _ in device.train(program, world.train.arrays(), epochs=epochs, seed=seed):
+        for _ in device.train(program, world.train.arrays(), epochs=to.epochs, seed=seed):
             pass
         after = device.evaluate(program, world.test.arrays()).accuracy
     assert before is not None
@@ -54,28 +67,41 @@ def train(model: DigitNet, world: World, quantize: edgekit.Int8 | None, lr: floa
     return before, after
 
 
-def compare(model: DigitNet, world: World, seeds: int, epochs: int, unscaled_lrs: Sequence[float] = UNSCALED_LRS) -> list[Row]:
+def compare(model: DigitNet, world: World, seeds: int, to: Setting, unscaled_lrs: Sequence[float] = UNSCALED_LRS) -> list[Row]:
     """Float32, int8, and int8 without scaling at so many times the learning rate."""
     whole = edgekit.Int8(world.train.inputs[:CALIBRATION])
     unscaled = edgekit.Int8(world.train.inputs[:CALIBRATION], scaled_updates=False)
 
     def row(name: str, quantize: edgekit.Int8 | None, lr: float) -> Row:
-        runs = [train(model, world, quantize, lr, seed, epochs) for seed in range(seeds)]
+        runs = [train(model, world, quantize, lr, seed, to) for seed in range(seeds)]
         return Row(name, runs[0][0], tuple(after for _, after in runs))
 
-    worse = [row(f"int8 unscaled, learning rate × {factor:g}", unscaled, LR * factor) for factor in unscaled_lrs]
-    return [row("float32", None, LR), row("int8", whole, LR), *worse]
+    worse = [row(f"int8 unscaled, learning rate × {factor:g}", unscaled, to.lr * factor) for factor in unscaled_lrs]
+    return [row("float32", None, to.lr), row("int8", whole, to.lr), *worse]
+
+
+def first(world: World, samples: int) -> World:
+    """The first images of each split."""
+    splits = [Split(s.inputs[:samples], s.targets[:samples]) for s in (world.train, world.test)]
+    return World(splits[0], splits[1])
 
 
 @click.command()
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--epochs", default=6, show_default=True, type=click.IntRange(min=1))
 @click.option("--pretraining", default=8, show_default=True, type=click.IntRange(min=1), help="Epochs in the clean world.")
+@click.option("--device", default="local", show_default=True, type=click.Choice(("local", "virtual-m7")))
+@click.option("--samples", default=400, show_default=True, type=click.IntRange(BATCH, 400), help="Of each of training and test.")
+@click.option("--no-momentum", is_flag=True, help="Plain SGD at ten times the learning rate.")
+@click.option("--unscaled", type=float, multiple=True, default=UNSCALED_LRS, help="Times the learning rate, without scaling.")
 @json_option
-def main(seeds: int, epochs: int, pretraining: int) -> None:
+def main(
+    seeds: int, epochs: int, pretraining: int, device: str, samples: int, no_momentum: bool, unscaled: tuple[float, ...]
+) -> None:
     """Print accuracies."""
     clean, shifted = load()
-    rows = compare(pretrain(clean.train, pretraining, lambda: None), shifted, seeds, epochs)
+    to = Setting(device, epochs, *((0.0, 10 * LR) if no_momentum else ()))
+    rows = compare(pretrain(clean.train, pretraining, lambda: None), first(shifted, samples), seeds, to, unscaled)
     made = Table(title=f"Digits, shifted, {UPDATE}", box=SIMPLE)
     for name in ("training", "before", "after, mean", "by seed"):
         made.add_column(name, justify="left" if name == "training" else "right")

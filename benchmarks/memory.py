@@ -7,7 +7,8 @@ board is needed.
 
 Columns, in kB of 1000 bytes: ``full`` and ``sparse`` keep every gradient until a step's end, in the order of differentiation;
 ``+ order`` updates as soon as a gradient is there, in the best order found; ``+ split`` does wide pairs by channels and weight
-gradients by blocks. ``state`` is what is trained, whole arrays: weights that are trained in part count whole.
+gradients by blocks; ``+ bands`` runs the first layers for some rows at a time. ``state`` is what is trained; ``both`` are the
+smallest arena and the state.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from rich.table import Table
 from torch import nn
 
 from edgekit.cli.output import json_option, report
+from edgekit.compiler.bands import split_rows
 from edgekit.compiler.compile import lower, optimize, order
 from edgekit.compiler.layout import move_permutes
 from edgekit.compiler.planner import plan_memory
-from edgekit.compiler.split import peak_of, split_wide
+from edgekit.compiler.split import Peak, peak_of, split_wide
 from edgekit.frontends.torch import capture
 from edgekit.graph.graph import Graph
 from edgekit.graph.model import Model
@@ -74,6 +76,7 @@ class Row:
     sparse: int
     ordered: int
     split: int
+    bands: int
     state: int
     published_kb: tuple[int, int, int]
 
@@ -106,9 +109,12 @@ def measure(network: Network) -> list[Row]:
             step = make_plan(model, q.trainables, SGD(lr=0.01))["train_step"]
             return lower(step, CPU, recompute=0).entry.graph
 
-        split = plan_memory(entry(split_wide(q.model, lambda m: peak_of(entry(m))))).placement.arena_bytes
+        def arena(way: Callable[[Model, Callable[[Model], Peak]], Model], q: Quantized = q) -> int:
+            return plan_memory(entry(way(q.model, lambda m: peak_of(entry(m))))).placement.arena_bytes
+
+        split, bands = arena(split_wide), arena(split_rows)
         state = sum(align(v.nbytes) for v in q.model.graph.state)
-        rows.append(Row(network.name, scheme, full, unordered(q), ordered, split, state, network.published))
+        rows.append(Row(network.name, scheme, full, unordered(q), ordered, split, bands, state, network.published))
     return rows
 
 
@@ -118,10 +124,10 @@ def main() -> None:
     """Print the table."""
     rows = [row for network in NETWORKS for row in measure(network)]
     made = Table(box=SIMPLE, caption="kB of 1000 bytes; published: full / sparse / sparse, reordered", caption_justify="left")
-    for name in ("network", "scheme", "full", "sparse", "+ order", "+ split", "state", "published"):
+    for name in ("network", "scheme", "full", "sparse", "+ order", "+ split", "+ bands", "state", "both", "published"):
         made.add_column(name, justify="left" if name in ("network", "scheme") else "right")
     for r in rows:
-        sizes = (f"{n / 1000:.0f}" for n in (r.full, r.sparse, r.ordered, r.split, r.state))
+        sizes = (f"{n / 1000:.0f}" for n in (r.full, r.sparse, r.ordered, r.split, r.bands, r.state, r.bands + r.state))
         made.add_row(r.network, r.scheme, *sizes, " / ".join(map(str, r.published_kb)))
 
     def draw(console: Console) -> None:

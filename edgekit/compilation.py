@@ -17,6 +17,7 @@ from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
 from edgekit.board import Board, load_board
 from edgekit.compiler import compile_program
+from edgekit.compiler.bands import split_rows
 from edgekit.compiler.compile import lower
 from edgekit.compiler.layout import move_permutes
 from edgekit.compiler.recompute import BUDGET
@@ -151,7 +152,8 @@ class _Job:
 
         if self.quantize is not None:
             with clock.stage("split"):
-                folded = split_wide(folded, lambda model: _peak(plan(model), capability))
+                split = split_rows if capability.small else split_wide
+                folded = split(folded, lambda model: _peak(plan(model), capability))
         with clock.stage("differentiate"):
             entries = plan(folded)
         if self.progress is not None:

@@ -1,7 +1,8 @@
 """Compiles the C programs of this folder for a target, with the compiler of the ``ziglang`` wheel, once per content.
 
 A kernel source of ``backends/cpu/`` is compiled once for each instruction set of the target (``-DEK_ISA=<name>`` and the
-set's flags); ``table.c``, which lists the sets, and everything else is compiled once.
+set's flags); ``table.c``, which lists the sets, and everything else is compiled once. A microcontroller's own sources in
+``backends/cortex_m/`` take the place of those of the same name.
 
     python -m edgekit.firmware.build runner x86_64-linux
 """
@@ -26,6 +27,7 @@ from edgekit.files import cache_root, locked, write_atomic
 
 FIRMWARE = Path(__file__).resolve().parent
 CPU = FIRMWARE.parent / "backends" / "cpu"  # beside each other in the repository and in the installed package
+CORTEX_M = CPU.parent / "cortex_m"
 LIBC = FIRMWARE / "cortex_m" / "libc"
 INCLUDES = (FIRMWARE / "core", FIRMWARE / "posix", CPU)
 
@@ -51,8 +53,9 @@ class Target:
     """A processor and operating system, and how its programs are made.
 
     ``compilers`` are tried in order; "zig" is the wheel's. ``flags`` go to the compiler and to the linker,
-    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own. ``port`` is the folder
-    below ``ports/`` of a microcontroller, which has no operating system and no C library.
+    ``link`` only to the linker. ``optimization`` takes the place of the instruction sets' own. ``own`` has kernel sources that
+    take the place of those of the same name in ``backends/cpu/``. ``port`` is the folder below ``ports/`` of a microcontroller,
+    which has no operating system and no C library.
     """
 
     name: str
@@ -61,7 +64,9 @@ class Target:
     flags: tuple[str, ...] = ()
     link: tuple[str, ...] = ()
     optimization: str = ""
+    own: Path | None = None
     port: str = ""
+    memory: str = "memory.ld"  #: of the port
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ _BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-
 #: Pages as small as a slot may be aligned: on a larger one the linker would begin what is loaded with the ELF file's own headers.
 _BARE_LINK = ("-O2", "-static", "-Wl,--gc-sections", "-Wl,-z,max-page-size=512")
 _SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=64")
+_M7 = "-DEK_M7"
+_REGISTERS = "-fomit-frame-pointer"  #: one more for kernels, which are short of them
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS: dict[str, Target] = {
@@ -103,19 +110,53 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "mps2-an500",
-            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16",), "-O2"),),
-            flags=(*_BARE, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16", _REGISTERS), "-O2"),),
+            flags=(*_BARE, _M7, "-DEK_PATH_BYTES=192", "-DEK_RECORDS=1024"),
             link=_BARE_LINK,
+            own=CORTEX_M,
             port="mps2_an500",
         ),
         # 1 MB of flash for two slots: 390 KB at -Os, 520 at -O2
         Target(
-            "stm32f746-discovery",
-            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp",)),),
-            flags=(*_BARE, *_SMALL_TABLES),
+            "mps2-an500-f746",
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp", _REGISTERS), "-O2"),),
+            flags=(*_BARE, _M7, *_SMALL_TABLES),
             link=_BARE_LINK,
+            own=CORTEX_M,
+            port="mps2_an500",
+            memory="memory_f746.ld",
+        ),
+        Target(
+            "stm32f746-discovery",
+            (Isa("m7", ("-mcpu=cortex_m7+fp_armv8d16sp", _REGISTERS)),),
+            flags=(*_BARE, _M7, *_SMALL_TABLES),
+            link=_BARE_LINK,
+            own=CORTEX_M,
             port="stm32f746_discovery",
             optimization="-Os",
+        ),
+        # A microcontroller's kernels where tests can run them: with an Arm processor's instructions, and with twins in C.
+        Target(
+            "arm-linux-m7",
+            (Isa("m7", ("-mcpu=cortex_a7-neon", "-mthumb"), "-O2"),),
+            flags=("-target", "arm-linux-musleabihf", "-Werror", _M7, *_SMALL),
+            link=_STATIC,
+            own=CORTEX_M,
+        ),
+        Target(
+            "x86_64-linux-m7",
+            (Isa("m7", ("-march=x86-64",), "-O2"),),
+            flags=("-target", "x86_64-linux-musl", "-Werror", _M7, *_SMALL),
+            link=_STATIC,
+            own=CORTEX_M,
+        ),
+        Target(
+            "x86_64-linux-m7-asan",
+            (Isa("m7", ("-march=x86-64",)),),
+            ("clang", "gcc"),
+            flags=("-Wno-psabi", _M7, *_SANITIZE, "-fsanitize=address,undefined"),
+            optimization="-O0",
+            own=CORTEX_M,
         ),
         # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all
         # their checks takes it minutes.
@@ -149,7 +190,10 @@ _COMPACT = {
 WITHOUT_KERNELS = frozenset({"bootloader", "fuzz_smp", "fuzz_npy", "fuzz_shard", "fuzz_serial"})
 
 #: Programs of microcontrollers; all others need an operating system.
-BARE = frozenset({"firmware", "bootloader"})
+BARE = frozenset({"firmware", "bootloader", "steps"})
+
+#: … of which these two begin where the processor does, in no slot.
+AT_RESET = frozenset({"bootloader", "steps"})
 
 #: Bytes before a firmware's first one in its slot: its image's header, and what aligns its vectors.
 IMAGE_HEADER = 512
@@ -163,6 +207,10 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "bootloader": (
         *("core/sha256*.c", "runner/crc32.c", "boot/*.c", "bootloader/*.c"),
         *("cortex_m/flash.c", "cortex_m/libc/strings.c"),
+    ),
+    "steps": (
+        *("core/*.c", "runner/crc32.c", "cortex_m/libc/*.c", "tools/steps.c"),
+        *(f"cortex_m/{name}.c" for name in ("startup", "fault", "clock", "pool")),
     ),
     "serial_board": (
         *("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c"),
@@ -194,6 +242,7 @@ def build(
     *,
     slot: int = 0,
     key: bytes = _NOBODY,
+    resident: Path | None = None,
 ) -> Path:
     """The executable of ``program`` (a key of PROGRAMS) for ``target`` (a key of TARGETS).
 
@@ -201,6 +250,7 @@ def build(
     under the digest of all that it is made from. ``executor`` runs the compilers: one thread a core by default.
     A microcontroller's firmware is linked for one of its two slots; it and the bootloader take images that ``key`` (an Ed25519
     public key, 32 bytes) has signed, by default none.
+    ``resident`` is a Program that becomes part of the image (``steps``).
 
     Raises:
         InputError: the program or the target is unknown.
@@ -216,7 +266,7 @@ def build(
             f"{program} is no program for {target}", hint=f"{', '.join(sorted(BARE))} are for microcontrollers alone."
         )
     compiler, version = _compiler(to)
-    jobs = _jobs(program, to, key)
+    jobs = [*_jobs(program, to, key), *([] if resident is None else [_resident_job(to, resident)])]
     keys = _object_keys(jobs, version)
     script = _script(to, program, slot)
     result = cache_folder() / "programs" / _digest(version, to, program, *keys, script) / program
@@ -249,9 +299,7 @@ def _jobs(program: str, target: Target, key: bytes) -> list[Job]:
         jobs.append(
             Job(path.name, (*common, *own, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path)))
         )
-    for path in sorted(CPU.glob("*.c")) if program not in WITHOUT_KERNELS else ():
-        if path.name == "table.c":
-            continue
+    for path in _kernels(target) if program not in WITHOUT_KERNELS else ():
         for isa in target.isas:
             flags = (
                 *common,
@@ -265,8 +313,31 @@ def _jobs(program: str, target: Target, key: bytes) -> list[Job]:
     return jobs
 
 
+def _resident_job(target: Target, program: Path) -> Job:
+    """The object that holds a Program's bytes, read-only."""
+    content = _read(program)
+    folder = cache_folder() / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / f"{hashlib.sha256(content).hexdigest()[:40]}.ekp"
+    write_atomic(copy, content)
+    source = copy.with_suffix(".S")
+    ends = ("ek_resident_start", f'.incbin "{copy}"'), ("ek_resident_end", "")
+    labels = "".join(f".global {name}\n{name}: {then}\n" for name, then in ends)
+    write_atomic(source, f'.section .rodata.ek_resident, "a"\n.balign 64\n{labels}'.encode())
+    return Job(program.name, (*target.flags, *_zig(target, target.isas[-1].flags), "-c", str(source)))
+
+
+def _kernels(target: Target) -> list[Path]:
+    """The kernels' sources but for the table of the sets."""
+    folders = (CPU, *([target.own] if target.own else ()))
+    found = {path.name: path for folder in folders for path in folder.glob("*.c") if path.name != "table.c"}
+    return [found[name] for name in sorted(found)]
+
+
 def _optimization(target: Target, source: Path, usual: str) -> tuple[str, ...]:
-    return (target.optimization,) if target.optimization else _COMPACT.get(source.stem, (usual,))
+    if target.optimization:
+        return (target.optimization,)
+    return (usual,) if source.parent == CORTEX_M else _COMPACT.get(source.stem, (usual,))
 
 
 def _zig(target: Target, flags: tuple[str, ...]) -> tuple[str, ...]:
@@ -355,9 +426,9 @@ def _script(target: Target, program: str, slot: int) -> bytes:
     system."""
     if not target.port:
         return b""
-    region, header = ("BOOT", 0) if program == "bootloader" else (f"SLOT{slot}", IMAGE_HEADER)
+    region, header = ("BOOT", 0) if program in AT_RESET else (f"SLOT{slot}", IMAGE_HEADER)
     own = f'REGION_ALIAS("FLASH", {region})\nek_running_slot = {slot};\nek_header_bytes = {header};\n'.encode()
-    return _read(FIRMWARE / "ports" / target.port / "memory.ld") + own + _read(FIRMWARE / "cortex_m" / "sections.ld")
+    return _read(FIRMWARE / "ports" / target.port / target.memory) + own + _read(FIRMWARE / "cortex_m" / "sections.ld")
 
 
 def _run(label: str, command: tuple[str, ...], output: Path) -> None:

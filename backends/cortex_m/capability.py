@@ -1,4 +1,4 @@
-"""What the Cortex-M backend can do: the CPU backend's kernels, compiled for it."""
+"""What the Cortex-M backend can do: what the CPU backend can. Its products are its own, its other kernels the CPU's."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from dataclasses import replace
 from edgekit.backends import Capability
 from edgekit.backends.cpu.capability import CPU
 
-CORTEX_M: Capability = replace(CPU, name="cortex-m", backend=2, architectures=("armv7e-m",), caches=False)
+CORTEX_M: Capability = replace(CPU, name="cortex-m", backend=2, architectures=("armv7e-m",), caches=False, small=True)

@@ -2,7 +2,6 @@
  * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
  * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's. */
 #include "conv.h"
-#include "real.h"
 #include "winograd.h"
 
 static ek_conv geometry(const ek_tensor *x, const ek_tensor *y, const int32_t *stride, const int32_t *padding,
@@ -45,9 +44,9 @@ static size_t rows_of(const ek_conv *c) { return (size_t)c->images * (size_t)c->
 static size_t patch_of(const ek_conv *c) { return (size_t)c->kernel_h * (size_t)c->kernel_w * (size_t)(c->channels / c->groups); }
 
 /* The windows of x that the outputs of a group see. */
-static ek_rows patches_of(const ek_conv *c, const float *x, int group) {
+static ek_rows patches_of(const ek_conv *c, ek_real x, int group) {
     int channels = c->channels / c->groups;
-    ek_rows a = {.data = x + group * channels, .ld = (size_t)c->channels, .channels = channels};
+    ek_rows a = {.from = ek_real_from(x, group * channels), .ld = (size_t)c->channels, .channels = channels};
     a.patches = !(c->kernel_h == 1 && c->kernel_w == 1 && c->stride_h == 1 && c->stride_w == 1
             && c->out_h == c->height && c->out_w == c->width);
     a.height = c->height, a.width = c->width, a.grid_h = c->out_h, a.grid_w = c->out_w;
@@ -68,7 +67,7 @@ static int forward_is_winograd(const ek_conv *c) {
 }
 
 static ek_weights forward_weights(const ek_conv *c, const float *w, int group) {
-    return (ek_weights){.data = w + group * (c->outputs / c->groups), .depth = patch_of(c), .taps_w = 1,
+    return (ek_weights){.from.data = w + group * (c->outputs / c->groups), .depth = patch_of(c), .taps_w = 1,
             .by_k = c->outputs, .by_n = 1};
 }
 
@@ -97,7 +96,7 @@ static void forward_winograd(const ek_call *call, const ek_conv *c, const ek_epi
             .k = (size_t)c->channels, .n = (size_t)c->outputs, .first_h = -c->top, .first_w = -c->left,
             .x = call->in[EK_CONV2D_X], .finish = *finish};
     ptrdiff_t tap = (ptrdiff_t)c->channels * c->outputs;
-    g.w = (ek_weights){.data = call->in[EK_CONV2D_W], .depth = g.k, .taps_w = 3, .tap_row = 3 * tap, .tap_column = tap,
+    g.w = (ek_weights){.from.data = call->in[EK_CONV2D_W], .depth = g.k, .taps_w = 3, .tap_row = 3 * tap, .tap_column = tap,
             .by_k = c->outputs, .by_n = 1};
     EK_NAME(ek_winograd)(&g, call->pool, call->scratch);
 }
@@ -106,7 +105,7 @@ static void forward_run(const ek_call *call) {
     ek_conv c = forward_geometry(call);
     ek_epilogue finish = ek_forward_epilogue(call, ((const ek_conv2d_attrs *)call->attrs)->act);
     if (ek_is_depthwise(&c)) {
-        EK_NAME(ek_depthwise_forward)(&c, call->in[EK_CONV2D_X], call->in[EK_CONV2D_W], &finish, call->pool,
+        EK_NAME(ek_depthwise_forward)(&c, call->in[EK_CONV2D_X], (ek_real){.data = call->in[EK_CONV2D_W]}, &finish, call->pool,
                 call->scratch);
         return;
     }
@@ -117,7 +116,7 @@ static void forward_run(const ek_call *call) {
     for (int group = 0; group < c.groups; group++) {
         ek_gemm g = {.m = rows_of(&c), .k = patch_of(&c), .n = (size_t)(c.outputs / c.groups), .finish = finish,
                 .packed = call->prepared};
-        g.a = patches_of(&c, call->in[EK_CONV2D_X], group);
+        g.a = patches_of(&c, (ek_real){.data = call->in[EK_CONV2D_X]}, group);
         g.b = forward_weights(&c, call->in[EK_CONV2D_W], group);
         g.column = (size_t)group * g.n;
         EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
@@ -131,10 +130,23 @@ static int input_grad_is_winograd(const ek_conv *c) {
     return is_three(c) && ek_winograd_pays(pixels, (size_t)c->outputs, (size_t)c->channels);
 }
 
+/* Of a copy of dy, where dx may take its place and the kernel needs it whole. */
+static size_t copy_bytes(const ek_conv *c) {
+    int over = c->groups > 1 && c->stride_h == 1 && c->stride_w == 1 && c->channels == c->outputs && c->height == c->out_h
+            && c->width == c->out_w;
+    if (!over || (EK_DEPTHWISE_OVER_DY && ek_is_depthwise(c))) return 0;
+    return ek_round_up(rows_of(c) * (size_t)c->outputs * sizeof(float), 64);
+}
+
+/* What lies before the products' own scratch memory: the filter, dy. */
+static size_t operands_bytes(const ek_call *call, const ek_conv *c) {
+    return EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]) + copy_bytes(c);
+}
+
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     ek_conv c = input_grad_geometry(call);
-    size_t real = EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]);
-    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_scratch)(&c);
+    size_t real = operands_bytes(call, &c);
+    if (ek_is_depthwise(&c)) return real + EK_NAME(ek_depthwise_input_grad_scratch)(&c);
     if (input_grad_is_winograd(&c))
         return real + EK_NAME(ek_winograd_scratch)((size_t)c.outputs, (size_t)c.channels, threads);
     size_t most = 0, n = (size_t)(c.channels / c.groups), k = (size_t)(c.outputs / c.groups);
@@ -149,8 +161,8 @@ static size_t input_grad_scratch(const ek_call *call, int threads) {
     return real + most;
 }
 
-/* One phase of one group's pixels; `w` in float32. */
-static void input_grad_phase(const ek_call *call, const ek_conv *c, const float *w, const ek_epilogue *finish, int group,
+/* One phase of one group's pixels. */
+static void input_grad_phase(const ek_call *call, const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish, int group,
         int phase_h, int phase_w) {
     ek_phase down = ek_phase_of(phase_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
     ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
@@ -162,7 +174,7 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const float 
             .column = group_at * channels};
     g.k = (size_t)down.count * (size_t)across.count * outputs;
 
-    g.a = (ek_rows){.data = (const float *)call->in[EK_CONV2D_INPUT_GRAD_DY] + group_at * outputs,
+    g.a = (ek_rows){.from.data = dy + group_at * outputs,
             .ld = (size_t)c->outputs};
     g.a.channels = (int)outputs, g.a.height = c->out_h, g.a.width = c->out_w, g.a.grid_h = grid_h, g.a.grid_w = grid_w;
     g.a.patches = !(down.count == 1 && across.count == 1 && grid_h == c->out_h && grid_w == c->out_w
@@ -172,15 +184,16 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const float 
 
     ptrdiff_t tap = (ptrdiff_t)channels * c->outputs;
     g.b = (ek_weights){.depth = outputs, .taps_w = (size_t)across.count, .by_k = 1, .by_n = c->outputs};
-    g.b.data = w + group_at * outputs;
-    g.b.data += (down.first * c->kernel_w + across.first) * tap;
+    ptrdiff_t column = (ptrdiff_t)(group_at * outputs);
+    g.b.from = ek_real_from(w, column + (down.first * c->kernel_w + across.first) * tap);
+    if (w.scale) g.b.from.scale += column;
     g.b.tap_row = down.step * c->kernel_w * tap, g.b.tap_column = across.step * tap;
 
     g.places = (ek_places){.grid = c->stride_h > 1 || c->stride_w > 1, .grid_h = grid_h, .grid_w = grid_w,
             .height = c->height, .width = c->width};
     g.places.step_h = c->stride_h, g.places.step_w = c->stride_w, g.places.first_h = phase_h,
             g.places.first_w = phase_w;
-    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
+    EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + operands_bytes(call, c));
 }
 
 /* A convolution of dy with the filter turned round, its taps from the last to the first. */
@@ -189,7 +202,7 @@ static void input_grad_winograd(const ek_call *call, const ek_conv *c, const flo
             .k = (size_t)c->outputs, .n = (size_t)c->channels, .first_h = c->top - 2, .first_w = c->left - 2,
             .x = call->in[EK_CONV2D_INPUT_GRAD_DY], .finish = *finish};
     ptrdiff_t tap = (ptrdiff_t)c->channels * c->outputs;
-    g.w = (ek_weights){.data = w + 8 * tap, .depth = g.k, .taps_w = 3,
+    g.w = (ek_weights){.from.data = w + 8 * tap, .depth = g.k, .taps_w = 3,
             .tap_row = -3 * tap, .tap_column = -tap, .by_k = 1, .by_n = c->outputs};
     EK_NAME(ek_winograd)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
 }
@@ -198,21 +211,23 @@ static void input_grad_run(const ek_call *call) {
     ek_conv c = input_grad_geometry(call);
     ek_epilogue finish = ek_backward_epilogue(call, ((const ek_conv2d_input_grad_attrs *)call->attrs)->act);
     const ek_tensor *t = call->in_t[EK_CONV2D_INPUT_GRAD_W];
-    const float *filters = EK_NAME(ek_real_weight)(t, call->in[EK_CONV2D_INPUT_GRAD_W],
+    ek_real filters = EK_NAME(ek_real_weight)(t, call->in[EK_CONV2D_INPUT_GRAD_W],
             call->in[EK_CONV2D_INPUT_GRAD_SCALE], call->scratch);
+    const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY];
+    if (copy_bytes(&c) && dy == call->out[EK_CONV2D_INPUT_GRAD_DX])
+        dy = memcpy((char *)call->scratch + EK_NAME(ek_real_bytes)(t), dy, (size_t)call->in_t[EK_CONV2D_INPUT_GRAD_DY]->bytes);
     if (ek_is_depthwise(&c)) {
-        EK_NAME(ek_depthwise_input_grad)(&c, call->in[EK_CONV2D_INPUT_GRAD_DY], filters, &finish, call->pool,
-                (char *)call->scratch + EK_NAME(ek_real_bytes)(t));
+        EK_NAME(ek_depthwise_input_grad)(&c, dy, filters, &finish, call->pool, (char *)call->scratch + operands_bytes(call, &c));
         return;
     }
     if (input_grad_is_winograd(&c)) {
-        input_grad_winograd(call, &c, filters, &finish);
+        input_grad_winograd(call, &c, filters.data, &finish);
         return;
     }
     for (int group = 0; group < c.groups; group++)
         for (int h = 0; h < c.stride_h && h < c.height; h++)
             for (int w = 0; w < c.stride_w && w < c.width; w++)
-                input_grad_phase(call, &c, filters, &finish, group, h, w);
+                input_grad_phase(call, &c, dy, filters, &finish, group, h, w);
 }
 
 /* --- weight gradient --- */
@@ -233,8 +248,9 @@ static size_t weight_grad_scratch(const ek_call *call, int threads) {
 static void weight_grad_run(const ek_call *call) {
     ek_conv c = weight_grad_geometry(call);
     const ek_tensor *t = call->in_t[EK_CONV2D_WEIGHT_GRAD_X];
-    const float *dy = call->in[EK_CONV2D_WEIGHT_GRAD_DY], *x = EK_NAME(ek_real_activation)(t,
-            call->in[EK_CONV2D_WEIGHT_GRAD_X], call->in[EK_CONV2D_WEIGHT_GRAD_QUANT], call->scratch);
+    const float *dy = call->in[EK_CONV2D_WEIGHT_GRAD_DY];
+    ek_real x = EK_NAME(ek_real_activation)(t, call->in[EK_CONV2D_WEIGHT_GRAD_X], call->in[EK_CONV2D_WEIGHT_GRAD_QUANT],
+            call->scratch);
     void *scratch = (char *)call->scratch + EK_NAME(ek_real_bytes)(t);
     float *dw = call->out[EK_CONV2D_WEIGHT_GRAD_DW], *db = call->out[EK_CONV2D_WEIGHT_GRAD_DB];
     if (ek_is_depthwise(&c)) {
@@ -243,7 +259,7 @@ static void weight_grad_run(const ek_call *call) {
     }
     if (weight_grad_is_winograd(&c)) {
         ek_winograd_grad g = {.images = c.images, .height = c.height, .width = c.width, .out_h = c.out_h, .out_w = c.out_w,
-                .k = (size_t)c.channels, .n = (size_t)c.outputs, .first_h = -c.top, .first_w = -c.left, .x = x, .dy = dy,
+                .k = (size_t)c.channels, .n = (size_t)c.outputs, .first_h = -c.top, .first_w = -c.left, .x = x.data, .dy = dy,
                 .dw = dw, .db = db};
         EK_NAME(ek_winograd_grad)(&g, call->pool, scratch);
         return;

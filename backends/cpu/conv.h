@@ -47,14 +47,22 @@ EK_INLINE ek_phase ek_phase_backwards(ek_phase p) {
     return (ek_phase){p.first + last * p.step, -p.step, p.count, p.offset + last * p.next, -p.next};
 }
 
+/* Whether a depthwise input gradient may write over dy; what may not gets a copy of dy. */
+#if defined(EK_M7)
+enum { EK_DEPTHWISE_OVER_DY = 1 };
+#else
+enum { EK_DEPTHWISE_OVER_DY = 0 };
+#endif
+
 /* Depthwise: one filter a channel (w[kernel_h, kernel_w, 1, channels]), vectorised over channels. */
 size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c);
-void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, const float *w, const ek_epilogue *finish,
+size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c);
+void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch);
-void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, const float *w, const ek_epilogue *finish,
+void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch);
 size_t EK_NAME(ek_depthwise_weight_grad_scratch)(const ek_conv *c, int threads);
-void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, const float *x, const float *dy, float *dw, float *db,
+void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, ek_real x, const float *dy, float *dw, float *db,
         ek_pool *pool, void *scratch);
 
 #endif

@@ -14,6 +14,8 @@ static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16);
 
 size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->channels) * sizeof(float); }
 
+size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c) { return EK_NAME(ek_depthwise_scratch)(c); }
+
 /* The rows of x that output row `row` + 1 is the first to read. */
 static void find_next(const ek_conv *c, ek_row *r) {
     size_t line = (size_t)c->width * (size_t)c->channels;
@@ -41,9 +43,9 @@ static void forward_part(void *context, int index, int count) {
     ek_finished(work->finish);
 }
 
-void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, const float *w, const ek_epilogue *finish,
+void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, x, w, finish, scratch, 0};
+    job work = {c, x, w.data, finish, scratch, 0};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, forward_part, &work);
 }
@@ -79,9 +81,9 @@ static void input_grad_part(void *context, int index, int count) {
     ek_finished(work->finish);
 }
 
-void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, const float *w, const ek_epilogue *finish,
+void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, dy, w, finish, scratch, 0};
+    job work = {c, dy, w.data, finish, scratch, 0};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, input_grad_part, &work);
 }
@@ -119,9 +121,9 @@ static void weight_grad_part(void *context, int index, int count) {
     }
 }
 
-void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, const float *x, const float *dy, float *dw, float *db,
+void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, ek_real x, const float *dy, float *dw, float *db,
         ek_pool *pool, void *scratch) {
-    job work = {c, x, dy, NULL, scratch, part_floats(c)};
+    job work = {c, x.data, dy, NULL, scratch, part_floats(c)};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, weight_grad_part, &work);
     size_t weights = taps_of(c) * (size_t)c->channels, all = weights + (db ? (size_t)c->channels : 0);

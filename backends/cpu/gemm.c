@@ -41,16 +41,9 @@ size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads) {
     return (s.a + s.b + s.c) * sizeof(float) * (size_t)threads;
 }
 
-static size_t place_of(const ek_places *places, size_t row) {
-    size_t grid = (size_t)places->grid_h * (size_t)places->grid_w, image = row / grid, place = row % grid;
-    size_t h = place / (size_t)places->grid_w * (size_t)places->step_h + (size_t)places->first_h;
-    size_t w = place % (size_t)places->grid_w * (size_t)places->step_w + (size_t)places->first_w;
-    return (image * (size_t)places->height + h) * (size_t)places->width + w;
-}
-
 static void finish_rows(const ek_gemm *g, const float *c, size_t ldc, size_t row, size_t rows, size_t n0, size_t n) {
     if (!g->places.grid) EK_NAME(ek_finish)(&g->finish, c, ldc, rows, row, 1, g->column + n0, n);
-    else for (size_t r = 0; r < rows; r++) EK_NAME(ek_finish)(&g->finish, c + r * ldc, 0, 1, place_of(&g->places,
+    else for (size_t r = 0; r < rows; r++) EK_NAME(ek_finish)(&g->finish, c + r * ldc, 0, 1, ek_place_of(&g->places,
             row + r), 0, g->column + n0, n);
 }
 
@@ -64,7 +57,7 @@ static panel find_panel(const ek_gemm *g, const blocking *s, const float *buffer
     size_t depth = ek_min(s->depth, g->k - k0);
     if (g->packed) return (panel){g->packed + (n0 + j) * g->k + k0 * EK_PANEL, EK_PANEL};
     if (reads_b_in_place(g->m) && g->b.by_n == 1 && g->b.depth == g->k && n0 + j + EK_PANEL <= g->n)
-        return (panel){g->b.data + (ptrdiff_t)k0 * g->b.by_k + n0 + j, (size_t)g->b.by_k};
+        return (panel){g->b.from.data + (ptrdiff_t)k0 * g->b.by_k + n0 + j, (size_t)g->b.by_k};
     return (panel){buffer + j * depth, EK_PANEL};
 }
 
@@ -114,7 +107,7 @@ static void run_part(void *context, int index, int count) {
                     const float *a = a_buffer;
                     size_t lda = s->depth;
                     if (g->a.patches) EK_NAME(ek_gather)(&g->a, row, rows, k0, depth, a_buffer, lda);
-                    else a = g->a.data + row * g->a.ld + k0, lda = g->a.ld;
+                    else a = g->a.from.data + row * g->a.ld + k0, lda = g->a.ld;
                     float *c = c_buffer + (row - m0) * s->columns;
                     size_t steps = row + rows < m_to ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
                     for (size_t j = 0; j < n; j += EK_PANEL) {

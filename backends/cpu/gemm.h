@@ -12,6 +12,7 @@
 
 #include "../../firmware/core/pool.h"
 #include "epilogue.h"
+#include "real.h"
 #include "simd.h"
 
 /* The register tile: EK_TILE_ROWS × EK_TILE_VECTORS accumulators, with room for one row of B and a broadcast. */
@@ -34,7 +35,7 @@ extern ek_tile *const EK_NAME(ek_outer_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS];
  * channel): tap (i, j) of place (p, q) is pixel (p step_h + first_h + i next_h, q step_w + first_w + j next_w), zero
  * outside. */
 typedef struct {
-    const float *data; /* the matrix, or the image's first channel */
+    ek_real from; /* the matrix, or the image's first channel */
     size_t ld;         /* floats from row to row, or from pixel to pixel */
     int patches;       /* whether it is patches; the rest is about them */
     int height, width, channels;
@@ -42,9 +43,10 @@ typedef struct {
     int step_h, step_w, taps_h, taps_w, first_h, first_w, next_h, next_w;
 } ek_rows;
 
-/* B[k, n], k = (tap row, tap column, c) with c < `depth`: data[i tap_row + j tap_column + c by_k + n by_n]. */
+/* B[k, n], k = (tap row, tap column, c) with c < `depth`: element i tap_row + j tap_column + c by_k + n by_n. Integers only where by_k
+ * is 1: c is then the entry of the last axis. */
 typedef struct {
-    const float *data;
+    ek_real from;
     size_t depth, taps_w;
     ptrdiff_t tap_row, tap_column, by_k, by_n;
 } ek_weights;
@@ -54,6 +56,14 @@ typedef struct {
     int grid; /* 0: the same row */
     int grid_h, grid_w, height, width, step_h, step_w, first_h, first_w;
 } ek_places;
+
+/* The row of the result that a row of the product is, where there is a grid. */
+EK_INLINE size_t ek_place_of(const ek_places *places, size_t row) {
+    size_t grid = (size_t)places->grid_h * (size_t)places->grid_w, image = row / grid, place = row % grid;
+    size_t h = place / (size_t)places->grid_w * (size_t)places->step_h + (size_t)places->first_h;
+    size_t w = place % (size_t)places->grid_w * (size_t)places->step_w + (size_t)places->first_w;
+    return (image * (size_t)places->height + h) * (size_t)places->width + w;
+}
 
 typedef struct {
     size_t m, k, n;
@@ -69,8 +79,12 @@ size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads);
 void EK_NAME(ek_gemm)(const ek_gemm *g, ek_pool *pool, void *scratch);
 
 /* With more rows than this, packing a frozen weight anew each run costs nothing next to the product; it is not kept
- * packed. */
+ * packed. A microcontroller's lie in flash, which a packed copy would not. */
+#if defined(EK_M7)
+enum { EK_PACK_ROWS = 0 };
+#else
 enum { EK_PACK_ROWS = 512 };
+#endif
 
 /* B of k × n packed: panels of EK_PANEL columns, each k × EK_PANEL, the last one padded with zeros. */
 size_t EK_NAME(ek_gemm_packed_floats)(size_t k, size_t n);

@@ -57,13 +57,13 @@ EK_INLINE int is_inside(const ek_rows *a, int p, int q) {
 void EK_NAME(ek_gather)(const ek_rows *a, size_t row, size_t rows, size_t column, size_t columns, float *to,
         size_t ld) {
     if (!a->patches) {
-        for (size_t r = 0; r < rows; r++) ek_copy(to + r * ld, a->data + (row + r) * a->ld + column, columns);
+        for (size_t r = 0; r < rows; r++) ek_copy(to + r * ld, a->from.data + (row + r) * a->ld + column, columns);
         return;
     }
     if (!columns) return; /* a phase of an input gradient that no tap reaches */
     size_t grid_w = (size_t)a->grid_w, grid = (size_t)a->grid_h * grid_w,
             image = (size_t)a->height * (size_t)a->width * a->ld;
-    const float *data = a->data + row / grid * image;
+    const float *data = a->from.data + row / grid * image;
     int p = (int)(row % grid / grid_w), q = (int)(row % grid_w);
     int short_runs = a->next_w == 1 && a->ld == (size_t)a->channels && a->next_h > 0
             && (size_t)a->taps_w * a->ld <= 4 * EK_LANES &&

@@ -77,7 +77,7 @@ static void sum_rows(const float *dy, size_t ld, size_t rows, size_t n, float *d
 static const float *next_line(const ek_outer_gemm *g, size_t m, size_t m_to, size_t k0, size_t n0, size_t number, const float *there) {
     size_t rows = m < m_to ? ek_min(ROWS, m_to - m) : 0, dy = rows * g->dy_ld / EK_LINE, a = rows * g->a.ld / EK_LINE;
     if (number < dy) return g->dy + m * g->dy_ld + n0 + number * EK_LINE;
-    return number < dy + a ? g->a.data + m * g->a.ld + k0 + (number - dy) * EK_LINE : there;
+    return number < dy + a ? g->a.from.data + m * g->a.ld + k0 + (number - dy) * EK_LINE : there;
 }
 
 /* dw[k0 …, n0 …] from rows [m_from, m_to); into `dw`, whose rows are `ld` apart; db with the first block of each
@@ -91,7 +91,7 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
     for (size_t m = m_from; m < m_to; m += ROWS) {
         size_t asked = 0;
         size_t rows = ek_min(ROWS, m_to - m), lda = g->a.ld, ld_dy = g->dy_ld;
-        const float *a = g->a.data + m * lda + k0, *dy = g->dy + m * ld_dy + n0;
+        const float *a = g->a.from.data + m * lda + k0, *dy = g->dy + m * ld_dy + n0;
         if (g->a.patches || lda > 2 * depth) {
             EK_NAME(ek_gather)(&g->a, m, rows, k0, depth, a_buffer, depth);
             a = a_buffer, lda = depth;

@@ -44,7 +44,7 @@ static void pack_columns(const float *from, ptrdiff_t by_n, size_t depth, size_t
 void EK_NAME(ek_pack_panel)(const ek_weights *b, size_t k0, size_t depth, size_t n0, size_t n, float *to) {
     while (depth) {
         size_t tap = k0 / b->depth, c = k0 % b->depth, run = ek_min(b->depth - c, depth);
-        const float *from = b->data + (ptrdiff_t)(tap / b->taps_w) * b->tap_row
+        const float *from = b->from.data + (ptrdiff_t)(tap / b->taps_w) * b->tap_row
                 + (ptrdiff_t)(tap % b->taps_w) * b->tap_column +
                             (ptrdiff_t)c * b->by_k + (ptrdiff_t)n0 * b->by_n;
         if (b->by_n == 1) pack_rows(from, b->by_k, run, n, to);

@@ -1,6 +1,5 @@
 /* linear, linear_input_grad, linear_weight_grad: y = act(x @ w + bias + residual) and its gradients. */
 #include "gemm.h"
-#include "real.h"
 
 static size_t columns(const ek_tensor *t) { return t->dim[t->rank - 1]; }
 
@@ -12,12 +11,12 @@ static size_t rows(const ek_tensor *t) {
 
 static ek_weights forward_weights(const ek_call *call) {
     const ek_tensor *w = call->in_t[EK_LINEAR_W];
-    return (ek_weights){.data = call->in[EK_LINEAR_W], .depth = w->dim[0], .taps_w = 1, .by_k = w->dim[1], .by_n = 1};
+    return (ek_weights){.from.data = call->in[EK_LINEAR_W], .depth = w->dim[0], .taps_w = 1, .by_k = w->dim[1], .by_n = 1};
 }
 
 static ek_weights backward_weights(const ek_call *call) {
     const ek_tensor *w = call->in_t[EK_LINEAR_INPUT_GRAD_W];
-    return (ek_weights){.data = call->in[EK_LINEAR_INPUT_GRAD_W], .depth = w->dim[1], .taps_w = 1, .by_k = 1,
+    return (ek_weights){.from.data = call->in[EK_LINEAR_INPUT_GRAD_W], .depth = w->dim[1], .taps_w = 1, .by_k = 1,
             .by_n = w->dim[1]};
 }
 
@@ -46,7 +45,7 @@ static void forward_run(const ek_call *call) {
     const ek_linear_attrs *attrs = call->attrs;
     const ek_tensor *x = call->in_t[EK_LINEAR_X], *w = call->in_t[EK_LINEAR_W];
     ek_gemm g = {.m = rows(x), .k = w->dim[0], .n = w->dim[1], .b = forward_weights(call), .packed = call->prepared};
-    g.a = (ek_rows){.data = call->in[EK_LINEAR_X], .ld = g.k};
+    g.a = (ek_rows){.from.data = call->in[EK_LINEAR_X], .ld = g.k};
     g.finish = ek_forward_epilogue(call, attrs->act);
     EK_NAME(ek_gemm)(&g, call->pool, call->scratch);
 }
@@ -72,8 +71,8 @@ static void input_grad_run(const ek_call *call) {
     const ek_linear_input_grad_attrs *attrs = call->attrs;
     const ek_tensor *dy = call->in_t[EK_LINEAR_INPUT_GRAD_DY], *w = call->in_t[EK_LINEAR_INPUT_GRAD_W];
     ek_gemm g = {.m = rows(dy), .k = w->dim[1], .n = w->dim[0], .b = backward_weights(call), .packed = call->prepared};
-    g.a = (ek_rows){.data = call->in[EK_LINEAR_INPUT_GRAD_DY], .ld = g.k};
-    g.b.data = EK_NAME(ek_real_weight)(w, g.b.data, call->in[EK_LINEAR_INPUT_GRAD_SCALE], call->scratch);
+    g.a = (ek_rows){.from.data = call->in[EK_LINEAR_INPUT_GRAD_DY], .ld = g.k};
+    g.b.from = EK_NAME(ek_real_weight)(w, call->in[EK_LINEAR_INPUT_GRAD_W], call->in[EK_LINEAR_INPUT_GRAD_SCALE], call->scratch);
     g.finish = ek_backward_epilogue(call, attrs->act);
     EK_NAME(ek_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(w));
 }
@@ -87,7 +86,7 @@ static void weight_grad_run(const ek_call *call) {
     const ek_tensor *x = call->in_t[EK_LINEAR_WEIGHT_GRAD_X], *dy = call->in_t[EK_LINEAR_WEIGHT_GRAD_DY];
     ek_outer_gemm g = {.m = rows(x), .k = columns(x), .n = columns(dy), .dy = call->in[EK_LINEAR_WEIGHT_GRAD_DY]};
     g.a = (ek_rows){.ld = g.k};
-    g.a.data = EK_NAME(ek_real_activation)(x, call->in[EK_LINEAR_WEIGHT_GRAD_X], call->in[EK_LINEAR_WEIGHT_GRAD_QUANT],
+    g.a.from = EK_NAME(ek_real_activation)(x, call->in[EK_LINEAR_WEIGHT_GRAD_X], call->in[EK_LINEAR_WEIGHT_GRAD_QUANT],
             call->scratch);
     g.dy_ld = g.dw_ld = g.n;
     g.dw = call->out[EK_LINEAR_WEIGHT_GRAD_DW], g.db = call->out[EK_LINEAR_WEIGHT_GRAD_DB];

@@ -16,8 +16,9 @@ typedef ek_vi ek_vi_anywhere __attribute__((aligned(4)));
 typedef struct {
     const ek_call *call;
     const ek_q_conv2d_attrs *a;
-    const int8_t *x, *w;
+    const int8_t *x, *w, *rest; /* the weight, and that of the input channels after its own; or NULL */
     int height, width, channels, out_h, out_w, outputs, kernel_h, kernel_w;
+    size_t own; /* input channels of w */
     ek_quant from, to;
     size_t rows, depth, pairs, panels; /* of the product; depth = 2 · pairs, or one less */
     ek_factor *factors;                /* of each output channel */
@@ -37,7 +38,8 @@ static conv conv_of(const ek_call *call) {
     c.out_h = (int)y->dim[1], c.out_w = (int)y->dim[2], c.outputs = (int)y->dim[3];
     c.kernel_h = (int)w->dim[0], c.kernel_w = (int)w->dim[1];
     c.rows = (size_t)y->dim[0] * y->dim[1] * y->dim[2];
-    c.depth = (size_t)w->dim[0] * w->dim[1] * w->dim[2];
+    c.rest = call->in[EK_Q_CONV2D_REST], c.own = w->dim[2];
+    c.depth = (size_t)w->dim[0] * w->dim[1] * (call->in_t[EK_Q_CONV2D_REST] ? (size_t)c.channels : w->dim[2]);
     c.pairs = (c.depth + 1) / 2, c.panels = ((size_t)c.outputs + COLUMNS - 1) / COLUMNS;
     c.span = (c.kernel_h - 1) * c.a->dilation[0] + 1;
     c.span = c.span < c.height ? c.span : c.height;
@@ -86,6 +88,13 @@ static void finish(const conv *c, const int32_t *sum, size_t pixel, size_t chann
 
 /* --- dense --- */
 
+/* The weights of a depth, of all outputs. */
+static const int8_t *weights_at(const conv *c, size_t k) {
+    size_t channels = (size_t)c->channels, tap = k / channels, channel = k % channels, outputs = (size_t)c->outputs;
+    if (channel < c->own) return c->w + (tap * c->own + channel) * outputs;
+    return c->rest + (tap * (channels - c->own) + channel - c->own) * outputs;
+}
+
 /* packed[panel][pair][column] = the weights of two neighbouring depths. */
 static void pack(const conv *c) {
     int16_t *to = c->packed;
@@ -93,7 +102,7 @@ static void pack(const conv *c) {
         for (size_t k = 0; k < 2 * c->pairs; k += 2)
             for (size_t j = panel * COLUMNS; j < (panel + 1) * COLUMNS; j++, to += 2)
                 for (size_t i = 0; i < 2; i++)
-                    to[i] = k + i < c->depth && j < (size_t)c->outputs ? c->w[(k + i) * (size_t)c->outputs + j] : 0;
+                    to[i] = k + i < c->depth && j < (size_t)c->outputs ? weights_at(c, k + i)[j] : 0;
 }
 
 /* What the window of one result sees, centred; zeros outside the image. */

@@ -1,31 +1,11 @@
-/* quantize, dequantize, q_add, q_mean; and float copies of int8 operands. */
+/* quantize, dequantize, q_add, q_mean. */
 #include "quant.h"
 
 #include "bits.h"
-#include "real.h"
-
-size_t EK_NAME(ek_real_bytes)(const ek_tensor *t) {
-    return t->dtype == EK_F32 ? 0 : (ek_elements(t) * sizeof(float) + 63) / 64 * 64;
-}
-
-const float *EK_NAME(ek_real_weight)(const ek_tensor *t, const void *w, const float *scale, float *to) {
-    if (t->dtype == EK_F32) return w;
-    const int8_t *q = w;
-    size_t columns = ek_columns(t), rows = ek_elements(t) / columns;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t i = 0; i < columns; i++) to[r * columns + i] = (float)q[r * columns + i] * scale[i];
-    return to;
-}
 
 static void to_real(const int8_t *x, const float *pair, float *to, size_t n) {
     ek_quant quant = ek_quant_of(pair);
     for (size_t i = 0; i < n; i++) to[i] = (float)(x[i] - quant.zero) * pair[0];
-}
-
-const float *EK_NAME(ek_real_activation)(const ek_tensor *t, const void *x, const float *quant, float *to) {
-    if (t->dtype == EK_F32) return x;
-    to_real(x, quant, to, ek_elements(t));
-    return to;
 }
 
 /* An elementwise op with a mask: `value` gives the result at an index, before it is clamped. */

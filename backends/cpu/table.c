@@ -31,7 +31,13 @@
 
 static int always(void) { return 1; }
 
-#if defined(__x86_64__)
+#if defined(EK_M7)
+
+#define m7_usable always
+BACKEND(m7)
+const ek_backend *const ek_backends[] = {&m7_backend, NULL};
+
+#elif defined(__x86_64__)
 
 #include "processor.h"
 
@@ -48,11 +54,5 @@ const ek_backend *const ek_backends[] = {&avx512_backend, &avx2_backend, &plain_
 #define neon_usable always
 BACKEND(neon)
 const ek_backend *const ek_backends[] = {&neon_backend, NULL};
-
-#elif defined(__arm__)
-
-#define m7_usable always
-BACKEND(m7)
-const ek_backend *const ek_backends[] = {&m7_backend, NULL};
 
 #endif

@@ -26,8 +26,12 @@ typedef struct {
 } ek_winograd_grad;
 
 /* Whether it is faster than the matrix product over patches, for whole vectors of channels: measured, wherever the results are
- * many enough to pay for the filter's transform. */
+ * many enough to pay for the filter's transform. A microcontroller has no memory for the transformed filters. */
+#if defined(EK_M7)
+EK_INLINE int ek_winograd_pays(size_t results, size_t k, size_t n) { return (void)results, (void)k, (void)n, 0; }
+#else
 EK_INLINE int ek_winograd_pays(size_t results, size_t k, size_t n) { return results >= 96 && k % 16 == 0 && n >= 16; }
+#endif
 
 size_t EK_NAME(ek_winograd_scratch)(size_t k, size_t n, int threads);
 void EK_NAME(ek_winograd)(const ek_winograd *g, ek_pool *pool, void *scratch);

@@ -27,7 +27,7 @@ SOURCES = (
     "depthwise_row.c",
     "winograd.c",
     "winograd_grad.c",
-    "quant.c",
+    "real.c",
 )
 COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror")
 LINK = ("-static", "-s", "-lpthread")

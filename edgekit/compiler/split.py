@@ -1,8 +1,8 @@
-"""A wide activation between a convolution and the depthwise one after it need not exist as a whole.
+"""A wide activation between a convolution and the depthwise one, or the mean over the image, after it need not exist as a whole.
 
-Each channel of a depthwise convolution reads only its own channel of the input, so both can run for some channels at a time: the
-same integers, the same multiply-adds. What is wide in forward is so in backward too, and its gradient in float32: splitting comes
-before differentiation, so that backward is split alike.
+Each channel of a depthwise convolution or a mean reads only its own channel of the input, so both can run for some channels at a
+time: the same integers, the same multiply-adds. What is wide in forward is so in backward too, and its gradient in float32:
+splitting comes before differentiation, so that backward is split alike.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgekit.compiler.lifetimes import buffers, live_bytes
 from edgekit.graph.builder import Builder
 from edgekit.graph.graph import Graph, Node
 from edgekit.graph.model import Model
-from edgekit.graph.ops.quantized import QConv2d
+from edgekit.graph.ops.quantized import QConv2d, QMean
 from edgekit.graph.ops.shape import Concat, Slice
 from edgekit.graph.value import Type, Value
 
@@ -34,10 +34,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A dense convolution that only a depthwise one reads."""
+    """A dense convolution and its only reader, which computes each channel by itself."""
 
     wide: Node
-    depthwise: Node
+    reader: Node
 
 
 def peak_of(graph: Graph) -> Peak:
@@ -58,9 +58,9 @@ def split_wide(model: Model, measure: Callable[[Model], Peak]) -> Model:
         candidates = [p for p in _pairs(best) if p.wide.origin.module not in tried and _at(p, peak)]
         if not candidates:
             break
-        pair = max(candidates, key=lambda p: _result(p.wide).nbytes)
-        tried.add(pair.wide.origin.module)
-        split = [_split(best, pair, parts) for parts in PARTS]
+        module = max(candidates, key=lambda p: _result(p.wide).nbytes).wide.origin.module
+        tried.add(module)
+        split = [_split_all(best, module, parts) for parts in PARTS]
         peaks = [measure(m) for m in split]
         least = min(p.nbytes for p in peaks)
         idle += 1
@@ -77,7 +77,7 @@ def _result(node: Node) -> Value:
 
 
 def _at(pair: _Pair, peak: Peak) -> bool:
-    return bool({pair.wide.origin.module, pair.depthwise.origin.module} & peak.modules)
+    return bool({pair.wide.origin.module, pair.reader.origin.module} & peak.modules)
 
 
 def _pairs(model: Model) -> list[_Pair]:
@@ -86,13 +86,21 @@ def _pairs(model: Model) -> list[_Pair]:
     kept = {*graph.outputs, *model.outputs}
     found = []
     for node in graph.nodes:
-        x = node.inputs[0] if isinstance(node.op, QConv2d) and node.op.groups > 1 else None
+        each = isinstance(node.op, QMean) or (isinstance(node.op, QConv2d) and node.op.groups > 1)
+        x = node.inputs[0] if each else None
         wide = made.get(x) if x is not None else None
         if wide is None or x is None or not isinstance(wide.op, QConv2d) or wide.op.groups > 1:
             continue
         if len(readers[x]) == 1 and x not in kept and x.shape[3] >= 2 * _GRAIN:
             found.append(_Pair(wide, node))
     return found
+
+
+def _split_all(model: Model, module: str, parts: int) -> Model:
+    """The model with all pairs of a module, which may be in bands (bands.py), in so many parts."""
+    for pair in (p for p in _pairs(model) if p.wide.origin.module == module):
+        model = _split(model, pair, parts)
+    return model
 
 
 def _split(model: Model, pair: _Pair, parts: int) -> Model:
@@ -104,24 +112,26 @@ def _split(model: Model, pair: _Pair, parts: int) -> Model:
     for start in range(0, channels, width):
         count = min(width, channels - start)
         x = pair.wide.inputs[0]
-        for node in (pair.wide, pair.depthwise):
+        for node in (pair.wide, pair.reader):
             build.origin = node.origin
             x = _part(build, node, x, start, count)
         made.append(x)
-    y = _result(pair.depthwise)
-    joined = Node(Concat(3), (*made, *[None] * (len(Concat.operands) - len(made))), (y,), pair.depthwise.origin)
-    whole: dict[Node, list[Node]] = {pair.wide: [], pair.depthwise: [*build.graph.nodes, joined]}
+    y = _result(pair.reader)
+    joined = Node(Concat(3), (*made, *[None] * (len(Concat.operands) - len(made))), (y,), pair.reader.origin)
+    whole: dict[Node, list[Node]] = {pair.wide: [], pair.reader: [*build.graph.nodes, joined]}
     nodes = [n for node in model.graph.nodes for n in whole.get(node, [node])]
     return replace(model, graph=replace(build.graph, nodes=nodes))
 
 
 def _part(build: Builder, node: Node, x: Value | None, start: int, count: int) -> Value:
-    """The channels ``start`` … of a convolution's result."""
+    """The channels ``start`` … of a convolution's or a mean's result."""
+    if isinstance(node.op, QMean):
+        return build(node.op, x, *node.inputs[1:], name=f"{_result(node).name}.from{start}")
     assert isinstance(node.op, QConv2d)
-    _, w, scale, x_quant, y_quant, bias = node.inputs
-    own = [None if v is None else _cut(build, v, start, count) for v in (w, scale, bias)]
+    _, w, scale, x_quant, y_quant, bias, rest = node.inputs
+    own = [None if v is None else _cut(build, v, start, count) for v in (w, scale, bias, rest)]
     op = replace(node.op, groups=count) if node.op.groups > 1 else node.op
-    return build(op, x, own[0], own[1], x_quant, y_quant, own[2], name=f"{_result(node).name}.from{start}")
+    return build(op, x, own[0], own[1], x_quant, y_quant, own[2], own[3], name=f"{_result(node).name}.from{start}")
 
 
 def _cut(build: Builder, v: Value, start: int, count: int) -> Value:

@@ -184,3 +184,15 @@ def _assemble(tables: _Tables, metadata: bytes, architecture: int, backend: int,
     f.HEADER.pack_into(body, 0, *head, tables.arena_bytes, tables.state_bytes, *regions, accumulate, batch, bytes(40))
     body[f.DIGEST_AT : f.DIGEST_AT + 32] = hashlib.sha256(memoryview(body)[f.DIGEST_FROM :]).digest()
     return bytes(body)
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A Program file without what only its host reads, for an image that it becomes part of."""
+    fields = list(f.HEADER.unpack_from(data))
+    file_bytes, metadata_offset, metadata_bytes = 3, 17, 18
+    body = bytearray(data[: fields[metadata_offset]])
+    _append(body, b"{}")
+    fields[file_bytes], fields[metadata_bytes] = len(body), 2
+    f.HEADER.pack_into(body, 0, *fields)
+    body[f.DIGEST_AT : f.DIGEST_AT + 32] = hashlib.sha256(memoryview(body)[f.DIGEST_FROM :]).digest()
+    return bytes(body)

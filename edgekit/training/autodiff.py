@@ -113,7 +113,8 @@ class _Tape:
     def differentiate(self, node: Node, dy: Value, wanted: list[bool]) -> None:
         """Emit the gradients of the node's wanted operands and add them to what is known."""
         self.build.origin = node.origin
-        part = self._part(node.inputs[1]) if isinstance(node.op, (Conv2d, Linear, QConv2d)) else None
+        rest = node.inputs[QConv2d.operands.index("rest?")] if isinstance(node.op, QConv2d) else None
+        part = self._part(node.inputs[1], rest) if isinstance(node.op, (Conv2d, Linear, QConv2d)) else None
         if part is not None and wanted[1]:
             dw = self._partial_weight_gradient(node, dy, part)
             if dw is not None:
@@ -133,9 +134,11 @@ class _Tape:
             if want and operand is not None and gradient is not None:
                 self._add(operand, self._cut(operand, gradient))
 
-    def _part(self, value: Value | None) -> Trainable | None:
-        """The trainable, if only a part of this array is trained."""
+    def _part(self, value: Value | None, rest: Value | None = None) -> Trainable | None:
+        """The trainable, if only a part of this array is trained; or of a product's weight, whose ``rest`` is another array."""
         t = self.trained.get(value) if value is not None else None
+        if t is not None and rest is not None:
+            return t
         if t is None or t.channels is None or t.in_axis is None or t.channels >= t.value.shape[t.in_axis]:
             return None
         return t
@@ -155,7 +158,7 @@ class _Tape:
         """The gradient of a weight's leading channels, from those channels of the input; None: no shorter way than the whole."""
         x, count = node.inputs[0], part.channels
         assert x is not None
-        assert count is not None
+        assert count is not None and part.in_axis is not None
         if isinstance(node.op, Linear) and part.in_axis == 0:
             return self.build(LinearWeightGrad(), self._forward_slice(x, len(x.shape) - 1, count), dy)
         if not isinstance(node.op, (Conv2d, QConv2d)):

@@ -247,14 +247,14 @@ class _Converter:
         if isinstance(node.op, Linear):
             image = self._reshaped(image, (1, 1, x.type.size // x.shape[-1], x.shape[-1]))
             shape = (1, 1, *w.shape)
-        weight, scale = self._weight(w, shape)
+        weight, rest, scale = self._weight(w, shape, node.op.groups if isinstance(node.op, Conv2d) else 1)
         unit = np.asarray(np.float32(self.build.graph.constants[given.quant][0]) * scale, np.float32)
         b = None if bias is None else self._bias(bias, unit)
         w_scale = self.build.constant(f"{w.name}.scale", scale)
         quant = None if real else self._quant(y)
         op = node.op
         product = QConv2d(op.stride, op.padding, op.dilation, op.groups) if isinstance(op, Conv2d) else QConv2d()
-        made = self.build(replace(product, real=real), image, weight, w_scale, given.quant, quant, b, name=y.name)
+        made = self.build(replace(product, real=real), image, weight, w_scale, given.quant, quant, b, rest, name=y.name)
         made = self._reshaped(made, y.shape)
         if quant is None:
             self.real[y] = made
@@ -272,27 +272,36 @@ class _Converter:
     def _reshaped(self, v: Value, shape: tuple[int, ...]) -> Value:
         return v if v.shape == shape else self.build(Reshape.to(shape), v)
 
-    def _weight(self, w: Value, shape: tuple[int, ...]) -> tuple[Value, Array]:
-        """Symmetric int8, one scale an output channel: the largest weight is ±127, or half of that where it is trained."""
+    def _weight(self, w: Value, shape: tuple[int, ...], groups: int) -> tuple[Value, Value | None, Array]:
+        """Symmetric int8, one scale an output channel: the largest weight is ±127, or half of that where it is trained. Input
+        channels that are not trained are a constant of their own."""
         array = np.asarray(self.model.graph.array(w), np.float64)
         largest = np.abs(array).reshape(-1, array.shape[-1]).max(axis=0)
         largest = largest * _ROOM if w in self.trainables else largest
         scale = np.where(largest > 0, largest / _WEIGHT_MOST, 1.0).astype(np.float32)
-        return self._integers(w, array, scale, DType.I8, shape), scale
+        t = self.trainables.get(w)
+        if t is None or t.channels is None or t.in_axis is None or groups > 1:
+            return self._integers(w, array, scale, DType.I8, shape), None, scale
+        array = array.reshape(shape)
+        rest = np.clip(np.rint(array[:, :, t.channels :] / scale), -_WEIGHT_MOST, _WEIGHT_MOST)
+        trained = self._integers(w, array[:, :, : t.channels], scale, DType.I8, (*shape[:2], t.channels, shape[3]))
+        return trained, self.build.constant(f"{w.name}.rest", rest.astype(np.int8), DType.I8), scale
 
     def _bias(self, bias: Value, unit: Array) -> Value:
         array = np.asarray(self.model.graph.array(bias), np.float64)
         return self._integers(bias, array, unit, DType.I32, bias.shape)
 
     def _integers(self, v: Value, array: Array, scale: Array, dtype: DType, shape: tuple[int, ...]) -> Value:
-        """A parameter as integers in units of ``scale``, over the last axis: a state if it is trained."""
+        """A parameter, or its trained input channels, as integers in units of ``scale``, over the last axis: a state if it is
+        trained."""
         most = _WEIGHT_MOST if dtype is DType.I8 else (1 << 31) - 1
         whole = np.clip(np.rint(array / scale), -most, most).reshape(shape).astype(np.int8 if dtype is DType.I8 else np.int32)
         t = self.trainables.get(v)
         if t is None:
             return self.build.constant(v.name, whole, dtype)
         value = self.build.state(v.name, whole, dtype)
-        layout, added = replace(t.binding.layout, shape=shape), len(shape) - len(v.shape)
+        added = len(shape) - len(v.shape)
+        layout = replace(t.binding.layout, shape=(*shape[:added], *v.shape))
         axis = None if t.in_axis is None else t.in_axis + added
         binding = replace(t.binding, layout=layout, in_axis=axis, scale=tuple(map(float, scale)))
         factor = t.factor if self.scaled_updates else scale.astype(np.float64) ** 2

@@ -182,16 +182,19 @@ static const char *linear_weight_grad(const operands *op)
 /* Places of a window along one axis, 0 where it does not fit or an attribute is out of range. */
 static int64_t places(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation)
 {
-    if (kernel < 1 || stride < 1 || stride > MAX_EXTENT || dilation < 1 || dilation > MAX_EXTENT || before < 0 || after < 0)
+    if (kernel < 1 || stride < 1 || stride > MAX_EXTENT || dilation < 1 || dilation > MAX_EXTENT || before <= -size || after <= -size)
         return 0;
     int64_t padded = size + before + after;
     int64_t span = padded - dilation * (kernel - 1) - 1;
     return size < 1 || padded > MAX_EXTENT || span < 0 ? 0 : span / stride + 1;
 }
 
-/* Height and width of the result of sliding a window over [n, size, channels]; 0 where it does not fit. */
-static int window(const ek_tensor *image, const int32_t *size, const int32_t *kernel, const int32_t *stride, const int32_t *padding,
-                  const int32_t *dilation, int64_t out[2])
+static int64_t at_least_0(int64_t n) { return n > 0 ? n : 0; }
+
+/* Height and width of the result of sliding a window over [n, size, channels]; 0 where it does not fit. Negative padding leaves rows
+ * or columns out. */
+static int cropped_window(const ek_tensor *image, const int32_t *size, const int32_t *kernel, const int32_t *stride,
+                          const int32_t *padding, const int32_t *dilation, int64_t out[2])
 {
     for (int i = 0; i < 2; i++) {
         out[i] = places(size[i], kernel[i], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i]);
@@ -199,9 +202,19 @@ static int window(const ek_tensor *image, const int32_t *size, const int32_t *ke
             return 0;
     }
     /* A kernel may copy its input with the padding around it. */
-    int64_t height = (int64_t)size[0] + padding[0] + padding[1], width = (int64_t)size[1] + padding[2] + padding[3];
+    int64_t height = size[0] + at_least_0(padding[0]) + at_least_0(padding[1]), width = size[1] + at_least_0(padding[2]) + at_least_0(padding[3]);
     int64_t area = height * width, depth = (int64_t)image->dim[0] * image->dim[3];
     return area <= INT32_MAX && depth <= INT32_MAX && area * depth <= INT32_MAX;
+}
+
+/* The same without leaving anything out. */
+static int window(const ek_tensor *image, const int32_t *size, const int32_t *kernel, const int32_t *stride, const int32_t *padding,
+                  const int32_t *dilation, int64_t out[2])
+{
+    for (int i = 0; i < 4; i++)
+        if (padding[i] < 0)
+            return 0;
+    return cropped_window(image, size, kernel, stride, padding, dilation, out);
 }
 
 static const int32_t NO_DILATION[2] = {1, 1};
@@ -727,24 +740,29 @@ static const char *q_conv2d(const operands *op)
 {
     enum { MOST_TERMS = 1 << 16 }; /* 2^16 * 255 * 127 < 2^31 */
     const ek_q_conv2d_attrs *a = op->attrs;
-    const ek_tensor *x = op->in[0], *w = op->in[1];
+    const ek_tensor *x = op->in[0], *w = op->in[1], *rest = op->in[6];
     int64_t out[2];
     if (!is_i8(x) || !is_i8(w) || x->rank != 4 || w->rank != 4)
         return "x and w must be i8 of rank 4";
-    int dense = a->groups == 1 && x->dim[3] == w->dim[2];
+    if (rest && (!is_i8(rest) || rest->rank != 4 || rest->dim[0] != w->dim[0] || rest->dim[1] != w->dim[1] || rest->dim[3] != w->dim[3] ||
+                 a->groups != 1))
+        return "w and its rest do not fit";
+    int64_t channels = (int64_t)w->dim[2] + (rest ? rest->dim[2] : 0), terms = (elements(w) + (rest ? elements(rest) : 0)) / w->dim[3];
+    int dense = a->groups == 1 && x->dim[3] == channels;
     int depthwise = a->groups > 0 && x->dim[3] == (uint32_t)a->groups && w->dim[3] == (uint32_t)a->groups && w->dim[2] == 1;
-    if ((!dense && !depthwise) || elements(w) / w->dim[3] > MOST_TERMS)
+    if ((!dense && !depthwise) || terms > MOST_TERMS)
         return "x, w and the groups do not fit";
     if (!is(op->in[2], EK_F32, vector_shape(last(w))) || !absent_or(op->in[5], EK_I32, vector_shape(last(w))))
         return "the scale or the bias do not fit w";
     if (!is_flag(a->real) || (op->in[4] != NULL) == a->real || !is_quant(op->in[3]) || (op->in[4] && !is_quant(op->in[4])))
         return "the scales and zero points are wrong";
     extent size = spatial(x), kernel = {{(int32_t)w->dim[0], (int32_t)w->dim[1]}};
-    if (!window(x, size.of, kernel.of, a->stride, a->padding, a->dilation, out))
+    int fitting = (dense ? cropped_window : window)(x, size.of, kernel.of, a->stride, a->padding, a->dilation, out);
+    if (!fitting)
         return BAD_WINDOW;
     shape y = image_shape(x, out[0], out[1], w->dim[3]);
     const char *wrong = a->real ? is(op->out[0], EK_F32, y) && !op->out[1] ? NULL : "the result is wrong" : clamped(op, y);
-    return !wrong && too_much_work(elements(op->out[0]), elements(w)) ? BAD_WINDOW : wrong;
+    return !wrong && too_much_work(elements(op->out[0]), terms * w->dim[3]) ? BAD_WINDOW : wrong;
 }
 
 static const char *q_add(const operands *op)
@@ -807,7 +825,7 @@ static const signature SIGNATURES[EK_OPCODES] = {
     [EK_OP_CLIP_COEFFICIENT] = {"clip_coefficient", clip_coefficient, 1, 1, 1, 1, WORDS(clip_coefficient), 0},
     [EK_OP_QUANTIZE] = {"quantize", quantize, 2, 2, 2, 1, 0, 0},
     [EK_OP_DEQUANTIZE] = {"dequantize", dequantize, 2, 2, 1, 1, 0, 0},
-    [EK_OP_Q_CONV2D] = {"q_conv2d", q_conv2d, 6, 4, 2, 1, WORDS(q_conv2d), 0},
+    [EK_OP_Q_CONV2D] = {"q_conv2d", q_conv2d, 7, 4, 2, 1, WORDS(q_conv2d), 0},
     [EK_OP_Q_ADD] = {"q_add", q_add, 5, 5, 2, 1, 0, 0},
     [EK_OP_Q_MEAN] = {"q_mean", q_mean, 3, 3, 2, 1, 0, 0},
 };

@@ -1,4 +1,5 @@
-/* Runs the entries of a verified Program. Its memory is one block: arena, state, scratch, prepared constants, calls. */
+/* Runs the entries of a verified Program. Its memory is one block: arena, state, scratch, prepared constants and
+ * where they are. An op's operands are resolved as it runs: all of them, kept, would be more than a microcontroller's activations. */
 #include "executor.h"
 
 #include <inttypes.h>
@@ -8,7 +9,7 @@ enum { PART = 1 << 18 };
 
 /* Where each part starts in the block. */
 typedef struct {
-    size_t arena, state, scratch, prepared, calls, end;
+    size_t arena, state, scratch, prepared, packed, end;
     size_t scratch_bytes, prepared_bytes;
 } layout;
 
@@ -123,7 +124,7 @@ static ek_status plan(const ek_program *program, const ek_backend *backend, int 
     }
     fits = fits && place(&to->end, h->arena_bytes, &to->arena) && place(&to->end, h->state_bytes, &to->state) &&
            place(&to->end, to->scratch_bytes, &to->scratch) && place(&to->end, to->prepared_bytes, &to->prepared) &&
-           place(&to->end, (uint64_t)h->ops * sizeof(ek_call), &to->calls);
+           place(&to->end, to->prepared_bytes ? (uint64_t)h->ops * sizeof(void *) : 0, &to->packed);
     if (!fits)
         return ek_fail(error, EK_NO_MEMORY, "the program needs more memory than this board can address");
     return EK_OK;
@@ -137,18 +138,24 @@ ek_status ek_executor_size(const ek_program *program, const ek_backend *backend,
     return status;
 }
 
-/* Resolve every op and pack its constants. */
-static void make_calls(ek_executor *executor)
+static ek_call call_of(const ek_executor *executor, uint32_t number)
+{
+    ek_call call = resolve(&executor->program, &executor->program.ops[number], executor->arena, executor->state);
+    call.scratch = executor->scratch;
+    call.pool = executor->pool;
+    call.prepared = executor->packed ? executor->packed[number] : NULL;
+    return call;
+}
+
+/* Pack every op's constants. */
+static void prepare(ek_executor *executor)
 {
     const ek_program *program = &executor->program;
     size_t end = 0;
-    for (uint32_t i = 0; i < program->header->ops; i++) {
+    for (uint32_t i = 0; executor->packed && i < program->header->ops; i++) {
         const ek_op *op = &program->ops[i];
         const ek_kernel *kernel = kernel_of(executor->backend, op);
-        ek_call *call = &executor->calls[i];
-        *call = resolve(program, op, executor->arena, executor->state);
-        call->scratch = executor->scratch;
-        call->pool = executor->pool;
+        executor->packed[i] = NULL;
         if (op->opcode == EK_OP_RESHAPE)
             continue;
         /* The same question as in plan(), so that both get the same answer. */
@@ -156,11 +163,12 @@ static void make_calls(ek_executor *executor)
         size_t bytes = prepared_of(kernel, &constants), at = 0;
         uint32_t first = bytes > 0 ? prepared_by(program, kernel, i, bytes) : i;
         if (first < i) {
-            call->prepared = executor->calls[first].prepared;
+            executor->packed[i] = executor->packed[first];
         } else if (bytes > 0) {
             place(&end, bytes, &at);
-            kernel->prepare(call, executor->prepared + at);
-            call->prepared = executor->prepared + at;
+            ek_call call = call_of(executor, i);
+            kernel->prepare(&call, executor->prepared + at);
+            executor->packed[i] = executor->prepared + at;
         }
     }
     if (program->forget)
@@ -185,9 +193,10 @@ ek_status ek_executor_load(ek_executor *executor, const ek_program *program, con
         .prepared = base + parts.prepared,
         .scratch_bytes = parts.scratch_bytes,
         .prepared_bytes = parts.prepared_bytes,
-        .calls = (ek_call *)(void *)(base + parts.calls),
+        .end = base + parts.end,
+        .packed = parts.prepared_bytes ? (const void **)(void *)(base + parts.packed) : NULL,
     };
-    make_calls(executor);
+    prepare(executor);
     ek_executor_reset(executor);
     return EK_OK;
 }
@@ -215,12 +224,14 @@ void *ek_executor_data(const ek_executor *executor, uint32_t tensor)
     return address(&executor->program, executor->arena, executor->state, &executor->program.tensors[tensor]);
 }
 
-static void run_op(const ek_executor *executor, const ek_op *op, const ek_call *call)
+static void run_op(const ek_executor *executor, uint32_t number)
 {
+    const ek_op *op = &executor->program.ops[number];
+    ek_call call = call_of(executor, number);
     if (op->opcode != EK_OP_RESHAPE)
-        kernel_of(executor->backend, op)->run(call);
-    else if (call->out[0] != call->in[0])
-        memmove(call->out[0], call->in[0], (size_t)call->out_t[0]->bytes);
+        kernel_of(executor->backend, op)->run(&call);
+    else if (call.out[0] != call.in[0])
+        memmove(call.out[0], call.in[0], (size_t)call.out_t[0]->bytes);
 }
 
 static uint64_t now(const ek_executor *executor) { return executor->clock ? executor->clock() : 0; }
@@ -231,7 +242,7 @@ void ek_executor_run(ek_executor *executor, const ek_entry *entry)
         const ek_op *op = &executor->program.ops[i];
         int timed = executor->times || op->opcode == EK_OP_SGD_UPDATE;
         uint64_t start = timed ? now(executor) : 0;
-        run_op(executor, op, &executor->calls[i]);
+        run_op(executor, i);
         uint64_t ns = timed ? now(executor) - start : 0;
         if (op->opcode == EK_OP_SGD_UPDATE)
             executor->update_ns += ns;

@@ -16,9 +16,9 @@ typedef struct {
     ek_program program;
     const ek_backend *backend;
     ek_pool *pool;
-    uint8_t *arena, *state, *scratch, *prepared;
+    uint8_t *arena, *state, *scratch, *prepared, *end; /* the parts of its memory, in this order */
     size_t scratch_bytes, prepared_bytes;
-    ek_call *calls;          /* one an op, operands resolved */
+    const void **packed;     /* one an op: what was prepared for it, or NULL; NULL where nothing was for any */
     ek_op_time *times;       /* one an op while profiling, else NULL */
     uint64_t (*clock)(void); /* monotonic ns */
     ek_poll *poll;           /* may be NULL */

@@ -16,6 +16,8 @@
 #include "executor.h"
 #include "pool_posix.h"
 
+enum { MORE = 64 }; /* bytes after the program's memory */
+
 typedef struct {
     const char *program, *inputs, *outputs, *isa, *arena, *dump;
     uint32_t entry;
@@ -205,12 +207,11 @@ static ek_status close_output(const char *path, FILE *file, int good, ek_error *
     return good ? EK_OK : ek_fail(error, EK_IO, "%s: cannot be written", path);
 }
 
-/* FNV-1a over what lies after the scratch memory, the packed constants and the calls: no kernel may write there. */
+/* FNV-1a over what lies after the scratch memory, the packed constants and some bytes more: no kernel may write there. */
 static uint64_t fingerprint(const ek_executor *executor)
 {
-    const uint8_t *end = (const uint8_t *)(executor->calls + executor->program.header->ops);
     uint64_t hash = 0xCBF29CE484222325u;
-    for (const uint8_t *at = executor->prepared; at < end; at++)
+    for (const uint8_t *at = executor->prepared; at < executor->end + MORE; at++)
         hash = (hash ^ *at) * 0x100000001B3u;
     return hash;
 }
@@ -255,9 +256,10 @@ static ek_status run(const arguments *given, const ek_program *program, ek_pool 
         status = ek_executor_size(program, backend, ek_pool_threads(pool), &bytes, error);
     if (status != EK_OK)
         return status;
-    *memory = bytes < PTRDIFF_MAX ? allocate(bytes) : NULL;
+    *memory = bytes < PTRDIFF_MAX - MORE ? allocate(bytes + MORE) : NULL;
     if (!*memory)
         return ek_fail(error, EK_NO_MEMORY, "no memory for %zu bytes", bytes);
+    memset((uint8_t *)*memory + bytes, 0xA5, MORE);
     status = ek_executor_load(&executor, program, backend, pool, *memory, error);
     return status == EK_OK ? run_and_write(&executor, entry, given, error) : status;
 }

@@ -37,7 +37,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class CpuRunner:
-    """The CPU backend's kernels for one instruction set, in ``firmware/tools/run_once.c``."""
+    """The CPU's or a microcontroller's kernels for one instruction set, in ``firmware/tools/run_once.c``."""
 
     isa: str
     target: str = "x86_64-linux"
@@ -45,6 +45,8 @@ class CpuRunner:
 
     @property
     def name(self) -> str:
+        if self.isa == "m7":
+            return f"m7-{self.target.replace('-linux-m7', '')}"
         return self.isa if self.target in ("x86_64-linux", "aarch64-linux") else f"{self.isa}-{self.target.rpartition('-')[2]}"
 
     def usable(self) -> bool:

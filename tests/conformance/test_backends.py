@@ -13,9 +13,11 @@ from tests.conformance.cases import FAMILIES, Family
 from tests.conformance.runner import CpuRunner, Runner
 from tests.conformance.verdict import faults
 
-RUNNERS: list[Runner] = [CpuRunner("avx512"), CpuRunner("avx2"), CpuRunner("plain")]
+RUNNERS: list[Runner] = [CpuRunner("avx512"), CpuRunner("avx2"), CpuRunner("plain"), CpuRunner("m7", "x86_64-linux-m7")]
 SLOW_RUNNERS: list[Runner] = [
     CpuRunner("neon", "aarch64-linux", ("qemu-aarch64-static",)),
+    CpuRunner("m7", "arm-linux-m7", ("qemu-arm-static",)),
+    CpuRunner("m7", "x86_64-linux-m7-asan"),
     *(CpuRunner(isa, "x86_64-linux-asan") for isa in ("avx512", "avx2", "plain")),
 ]
 EXAMPLES = 60  #: drawn cases a family

@@ -106,6 +106,11 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(quantized.Quantize(), (f32(2, 3, 9), QUANT), (0, 1)),
     Sample(quantized.Dequantize(), (i8(2, 3, 9), QUANT)),
     Sample(quantized.QConv2d(**_WINDOW), (i8(2, 7, 6, 3), i8(3, 2, 3, 4), f32(4), QUANT, QUANT, i32(4)), (0, 1)),
+    Sample(
+        quantized.QConv2d(**_WINDOW),
+        (i8(2, 7, 6, 3), i8(3, 2, 2, 4), f32(4), QUANT, QUANT, i32(4), i8(3, 2, 1, 4)),
+        (0, 1),
+    ),
     Sample(quantized.QConv2d(groups=4, padding=(1, 1, 1, 1)), (i8(1, 5, 5, 4), i8(3, 3, 1, 4), f32(4), QUANT, QUANT)),
     Sample(quantized.QConv2d(real=True), (i8(1, 1, 3, 5), i8(1, 1, 5, 7), f32(7), QUANT, None, i32(7))),
     Sample(quantized.QAdd(), (i8(2, 3, 9), i8(2, 3, 9), QUANT, QUANT, QUANT), (0, 1)),

@@ -95,6 +95,25 @@ def test_it_learns_as_this_machine_does(digits: dict[str, np.ndarray], stream: b
     assert all(0 < record.rss_bytes < 4 << 20 for record in records)
 
 
+def test_int8_computes_the_same_integers(digits: dict[str, np.ndarray]) -> None:
+    """Scores before training are this machine's to the bit, for the int8 program compiled for each; it learns as here."""
+    samples = torch.from_numpy(digits["inputs"][:96]).float()
+    results = []
+    for name in ("local", M7):
+        example = samples[:8], torch.arange(8)
+        optimizer = edgekit.SGD(lr=0.2)
+        own = edgekit.compile(small_network(), example, board=name, optimizer=optimizer, quantize=edgekit.Int8(samples))
+        with edgekit.connect(name) as device:
+            before = device.predict(own, digits["inputs"][:64])
+            session = device.train(own, part(digits, 0, 256), epochs=2, seed=3)
+            results.append((before, [record.loss for record in session]))
+    (outputs, losses), (m7_outputs, m7_losses) = results
+    np.testing.assert_array_equal(m7_outputs, outputs)
+    assert m7_losses[0] == pytest.approx(losses[0], rel=1e-5)
+    assert np.mean(m7_losses[-8:]) < 0.9 * np.mean(m7_losses[:8])
+    assert np.mean(m7_losses[-8:]) == pytest.approx(np.mean(losses[-8:]), rel=0.1)
+
+
 def test_the_command_line_works_as_for_other_devices(
     digits: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from edgekit.graph.value import DType, Value
 from edgekit.training.fold import fold
 from edgekit.training.plan import make_plan, restrict
 from edgekit.training.quantize import Quantized, Range, quantization, quantize
-from edgekit.training.scheme import choose
+from edgekit.training.scheme import Update, choose
 
 
 class Block(nn.Module):
@@ -62,7 +62,7 @@ def net() -> Net:
     return model.eval()
 
 
-def quantized(model: nn.Module, samples: torch.Tensor, update: str = "full", batch: int = 4, scaled: bool = True) -> Quantized:
+def quantized(model: nn.Module, samples: torch.Tensor, update: Update = "full", batch: int = 4, scaled: bool = True) -> Quantized:
     captured = capture(model, (samples[:batch], torch.zeros(batch, dtype=torch.long)), "cross_entropy")
     folded, trainables = fold(move_permutes(captured), choose(captured, update).fractions)
     return quantize(folded, trainables, [samples.numpy()], scaled_updates=scaled)
@@ -85,7 +85,8 @@ def simulate(graph: Graph, feeds: dict[Value, torch.Tensor]) -> dict[Value, torc
         inputs = [None if v is None else made[v] for v in node.inputs]
         match node.op:
             case QConv2d(stride=stride, padding=padding, dilation=dilation, groups=groups):
-                x, w, scale, xq, yq, bias = inputs
+                x, w, scale, xq, yq, bias, rest = inputs
+                w = w if rest is None else torch.cat([w, rest], 2)
                 top, bottom, left, right = padding
                 image = functional.pad((x.double() - xq[1].double()).permute(0, 3, 1, 2), (left, right, top, bottom))
                 total = functional.conv2d(image, w.double().permute(3, 2, 0, 1), None, stride, 0, dilation, groups)
@@ -153,14 +154,21 @@ def straight_through(whole: Quantized, x: np.ndarray, targets: torch.Tensor) -> 
         scale, zero = constants[quant]
         return real[v] if v in real else (integers[v].double() - zero) * scale
 
+    def number_of(v: Value, scale: torch.Tensor) -> torch.Tensor:
+        """A weight or a bias, trained or not."""
+        return leaves[v] if v in leaves else constants[v] * scale
+
     for node in graph.nodes:
         inputs, y = node.inputs, node.outputs[0]
         assert y is not None
         match node.op:
             case QConv2d(stride=stride, padding=(top, bottom, left, right), dilation=dilation, groups=groups):
                 image = functional.pad(number(inputs[0], inputs[3]).permute(0, 3, 1, 2), (left, right, top, bottom))
-                w = leaves[inputs[1]].permute(3, 2, 0, 1)
-                smooth = functional.conv2d(image, w, leaves[inputs[5]], stride, 0, dilation, groups).permute(0, 2, 3, 1)
+                rest = [] if inputs[6] is None else [constants[inputs[6]] * constants[inputs[2]]]
+                w = torch.cat([number_of(inputs[1], constants[inputs[2]]), *rest], 2).permute(3, 2, 0, 1)
+                smooth = functional.conv2d(
+                    image, w, number_of(inputs[5], constants[inputs[3]][0] * constants[inputs[2]]), stride, 0, dilation, groups
+                ).permute(0, 2, 3, 1)
                 quant = inputs[4]
             case QAdd():
                 smooth, quant = number(inputs[0], inputs[2]) + number(inputs[1], inputs[3]), inputs[4]
@@ -182,10 +190,13 @@ def straight_through(whole: Quantized, x: np.ndarray, targets: torch.Tensor) -> 
     return {v.name: leaf.grad for v, leaf in leaves.items() if leaf.grad is not None}
 
 
-@pytest.mark.parametrize("size", [1.0, 2.5])
-def test_gradients_are_those_of_straight_through_autograd(net: Net, size: float) -> None:
+IN_PART: Update = {"blocks.1.*.0.weight": 0.5, "classifier.*": 0.5, "blocks.0.*.bias": 1.0}
+
+
+@pytest.mark.parametrize(("update", "size"), [("full", 1.0), ("full", 2.5), (IN_PART, 1.0)])
+def test_gradients_are_those_of_straight_through_autograd(net: Net, update: Update, size: float) -> None:
     samples = torch.randn(8, 3, 12, 12)
-    whole = quantized(net, samples)
+    whole = quantized(net, samples, update)
     scale, zero = whole.inputs[0]
     x = np.clip(np.rint(samples[:4].numpy() * size / scale) + zero, -128, 127).astype(np.int8)
     targets = torch.tensor([0, 1, 2, 3])
@@ -194,10 +205,13 @@ def test_gradients_are_those_of_straight_through_autograd(net: Net, size: float)
     feeds = {Role.INPUT: x, Role.TARGET: targets.numpy().astype(np.int32), Role.STEP: np.zeros(2, np.int32)}
     made = interpret(entry.graph, {p.value: feeds[p.role] for p in entry.ports if p.role in feeds})
     updates = [n for n in entry.graph.nodes if isinstance(n.op, SgdUpdate)]
-    assert len(updates) == len(theirs) == 16
+    assert len(updates) == len(theirs) == (16 if update == "full" else len(whole.trainables))
+    if update != "full":
+        expand = next(t.value for t in whole.trainables if t.value.name == "blocks.1.expand.0.weight")
+        assert expand.shape == (1, 1, 4, 24), "what is not trained is no state"
     for node in updates:
         param, grad = node.inputs[:2]
-        judge = theirs[param.name].numpy()
+        judge = theirs[param.name].numpy()[node.op.block(grad.shape)]
         np.testing.assert_allclose(made[grad].reshape(judge.shape), judge, rtol=1e-6, atol=1e-6 * np.abs(judge).max())
 
 

@@ -48,7 +48,10 @@ def write_bindings(
     written: dict[str, Array] = {}
     for binding in bindings:
         stored = np.asarray(state[binding.value], np.float64) * (1.0 if binding.scale is None else np.array(binding.scale))
-        if stored.shape != binding.layout.shape or arrays[binding.parameters[0]].shape != binding.layout.tensor:
+        if (
+            stored.shape not in (binding.layout.shape, _part(binding))
+            or arrays[binding.parameters[0]].shape != binding.layout.tensor
+        ):
             raise InputError(
                 f"{binding.parameters[0]} has shape {arrays[binding.parameters[0]].shape}, which is not the compiled model's",
                 _SAME,
@@ -56,6 +59,12 @@ def write_bindings(
         written.update(_bias(binding, stored, arrays) if binding.vector else _weight(binding, stored, arrays))
     for name, array in written.items():
         tensors[name].copy_(torch.from_numpy(np.ascontiguousarray(array, np.float32)))
+
+
+def _part(binding: Binding) -> tuple[int, ...]:
+    """The shape of a weight's trained input channels."""
+    shape, axis = binding.layout.shape, binding.in_axis
+    return shape if axis is None or binding.channels is None else (*shape[:axis], binding.channels, *shape[axis + 1 :])
 
 
 def _check_frozen(model: nn.Module, compiled: Mapping[str, str], trained: set[str]) -> None:

@@ -36,13 +36,15 @@ Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 
 
-def window_output(size: Pair, kernel: Pair, stride: Pair, padding: Quad, dilation: Pair) -> Pair:
-    """Height and width of the result of sliding a window: floor((in + pad - dilation (k-1) - 1) / stride) + 1.
+def window_output(size: Pair, kernel: Pair, stride: Pair, padding: Quad, dilation: Pair, *, crop: bool = False) -> Pair:
+    """Height and width of the result of sliding a window: floor((in + pad - dilation (k-1) - 1) / stride) + 1. With ``crop``
+    padding may be negative, as long as a row and a column are left.
 
     Raises:
         ShapeError: a window does not fit, or an attribute is out of range.
     """
-    check(min(*stride, *dilation, *kernel) >= 1 and min(padding) >= 0, "stride, dilation, kernel ≥ 1; padding ≥ 0")
+    least = -min(size) + 1 if crop else 0
+    check(min(*stride, *dilation, *kernel) >= 1 and min(padding) >= least, "stride, dilation, kernel ≥ 1; padding ≥ 0")
     pads = (padding[0] + padding[1], padding[2] + padding[3])
     spans = [s + p - d * (k - 1) - 1 for s, p, d, k in zip(size, pads, dilation, kernel, strict=True)]
     check(min(spans) >= 0, f"a {kernel} window does not fit an input of {size}")
@@ -162,6 +164,10 @@ class Conv2dInputGrad(Op):
         dx = Type((dy.shape[0], *self.size, cg * self.groups))
         check_backward_epilogue(dx, addend, saved, self.act)
         return (dx,)
+
+    def shared(self) -> tuple[tuple[int, int], ...]:
+        """A grouped one of stride 1 can write over dy too; the planner checks that their types are the same."""
+        return (*self.inplace, (0, 0)) if self.groups > 1 and self.stride == (1, 1) else self.inplace
 
     def flops(self, node: Node) -> int:
         dy, w, *_ = node.inputs

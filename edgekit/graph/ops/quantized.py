@@ -19,6 +19,7 @@ from edgekit.graph.ops.conv import Conv2dInputGrad, Conv2dWeightGrad, Pair, Quad
 from edgekit.graph.ops.elementwise import ApplyMask
 from edgekit.graph.ops.linear import QUANT, check, weight_and_bias_gradient
 from edgekit.graph.ops.pool import AdaptiveAvgPool2dGrad
+from edgekit.graph.ops.shape import Concat, Slice
 from edgekit.graph.value import DType, Type, Value
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def _check_quants(*quants: Type | None) -> None:
 
 def _is_int8(t: Type | None) -> bool:
     return t is not None and t.dtype is DType.I8
+
+
+def _positive(padding: Quad, sign: int = 1) -> Quad:
+    """What is added around the image; with -1, what is left out."""
+    top, bottom, left, right = (max(sign * p, 0) for p in padding)
+    return top, bottom, left, right
+
+
+def _cropped(x: Array, by: Quad) -> Array:
+    top, bottom, left, right = by
+    return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
 
 class _Clamped:
@@ -147,6 +159,9 @@ class QConv2d(_Clamped, Op):
 
     The bias counts in units of x_scale · w_scale[o]. relu and relu6 are y's range: its zero point is -128 then. A ``real``
     result, for ops that compute in float32, is float32(total · (x_scale · w_scale[o])), neither rescaled nor clamped.
+
+    ``rest`` are the weights of a dense convolution's input channels after those of ``w``: what is trained in part lies in two
+    arrays, of which only one is state. A dense one's negative padding leaves out rows or columns of x (compiler/bands.py).
     """
 
     stride: Pair = (1, 1)
@@ -157,21 +172,26 @@ class QConv2d(_Clamped, Op):
 
     name: ClassVar[str] = "q_conv2d"
     code: ClassVar[int] = 62
-    operands: ClassVar[tuple[str, ...]] = ("x", "w", "w_scale", "x_quant", "y_quant?", "bias?")
+    operands: ClassVar[tuple[str, ...]] = ("x", "w", "w_scale", "x_quant", "y_quant?", "bias?", "rest?")
 
     def infer(self, *operands: Type | None) -> tuple[Type, ...]:
-        x, w, w_scale, x_quant, y_quant, bias = operands
+        x, w, w_scale, x_quant, y_quant, bias, rest = operands
         assert x is not None and w is not None
         check(_is_int8(x) and _is_int8(w) and len(x.shape) == 4 and len(w.shape) == 4, f"q_conv2d: {x}, {w}")
         n, h, wd, c = x.shape
         kh, kw, cg, o = w.shape
+        if rest is not None:
+            pieces = _is_int8(rest) and len(rest.shape) == 4 and (*rest.shape[:2], rest.shape[3]) == (kh, kw, o)
+            check(pieces and self.groups == 1, f"q_conv2d: {rest} is no rest of {w}, groups {self.groups}")
+            cg += rest.shape[2]
         dense, depthwise = self.groups == 1 and cg == c, self.groups == c == o and cg == 1
         check(dense or depthwise, f"q_conv2d: {x}, {w}, groups {self.groups}")
+        check(dense or min(self.padding) >= 0, f"q_conv2d: padding {self.padding} of a depthwise convolution")
         check(kh * kw * cg <= MOST_TERMS, f"q_conv2d: sums of {kh * kw * cg} products do not fit int32")
         check(bias in (None, Type((o,), DType.I32)) and w_scale == Type((o,)), f"q_conv2d: {w}, {bias}, {w_scale}")
         _check_quants(x_quant)
         check(y_quant == (None if self.real else QUANT), f"q_conv2d: the result's scale is {y_quant}")
-        y = (n, *window_output((h, wd), (kh, kw), self.stride, self.padding, self.dilation), o)
+        y = (n, *window_output((h, wd), (kh, kw), self.stride, self.padding, self.dilation, crop=True), o)
         return (Type(y), Type(y, DType.BITS)) if self.real else _results(y)
 
     def shared(self) -> tuple[tuple[int, int], ...]:
@@ -185,29 +205,34 @@ class QConv2d(_Clamped, Op):
         return dy if self.real else super().through(build, node, dy)
 
     def gradient(self, build: Builder, node: Node, dy: Value, wanted: Sequence[bool]) -> list[Value | None]:
-        x, w, w_scale, x_quant, *_ = node.inputs
+        x, w, w_scale, x_quant, _, _, rest = node.inputs
         assert x is not None and w is not None
         dy = self.through(build, node, dy)
         window = (self.stride, self.padding, self.dilation, self.groups)
         dx = None
         if wanted[0]:
-            dx = build(Conv2dInputGrad((x.shape[1], x.shape[2]), *window), dy, w, None, None, w_scale)
+            back = Conv2dInputGrad((x.shape[1], x.shape[2]), *window)
+            pieces = [build(back, dy, piece, None, None, w_scale) for piece in (w, rest) if piece is not None]
+            dx = pieces[0] if rest is None else build(Concat(3), *pieces)
+        if rest is not None and wanted[1]:
+            x = build(Slice(3, 0, w.shape[2]), x)
         grad = Conv2dWeightGrad((w.shape[0], w.shape[1]), *window)
         dw, db = weight_and_bias_gradient(build, grad, x, dy, wanted[1], wanted[5], x_quant)
-        return [dx, dw, None, None, None, db]
+        return [dx, dw, None, None, None, db, None]
 
     def flops(self, node: Node) -> int:
-        w, y = node.inputs[1], node.outputs[0]
+        w, rest, y = node.inputs[1], node.inputs[6], node.outputs[0]
         assert w is not None and y is not None
-        return 2 * y.type.size * w.type.size // w.shape[3]
+        return 2 * y.type.size * (w.type.size + (rest.type.size if rest is not None else 0)) // w.shape[3]
 
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
-        x, w, w_scale, x_quant, y_quant, bias = operands
+        x, w, w_scale, x_quant, y_quant, bias, rest = operands
         assert x is not None and w is not None and w_scale is not None and x_quant is not None
+        w = w if rest is None else np.concatenate([w, rest], axis=2)
         kernel = (w.shape[0], w.shape[1])
-        out = window_output((x.shape[1], x.shape[2]), kernel, self.stride, self.padding, self.dilation)
+        out = window_output((x.shape[1], x.shape[2]), kernel, self.stride, self.padding, self.dilation, crop=True)
         total = np.zeros((x.shape[0], *out, w.shape[3]))  # float64 holds these sums exactly
-        centred = pad(x.astype(np.float64) - zero_of(x_quant), self.padding)
+        centred = _cropped(pad(x.astype(np.float64) - zero_of(x_quant), _positive(self.padding)), _positive(self.padding, -1))
         for i, j, view in taps(centred, kernel, self.stride, self.dilation, out):
             weights = w[i, j].astype(np.float64).reshape(w.shape[2], self.groups, -1)
             total += np.einsum("rgc,cgo->rgo", split_groups(view, self.groups), weights, optimize=True).reshape(total.shape)

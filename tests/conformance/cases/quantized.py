@@ -52,8 +52,26 @@ def conv(g: Geometry, y: tuple[float, float], bias: bool, mask: bool, weight: St
         quant(QUANTS[0]),
         quant(y),
         data.integers((o,), -(1 << 12), 1 << 12) if bias else None,
+        None,
     )
     return Case(QConv2d(*g.window), operands, (0, 1) if mask else (0,))
+
+
+def in_pieces(g: Geometry, own: int, data: Data) -> Case:
+    """A dense convolution with the weights of ``own`` input channels in one array and the others in another."""
+    case = conv(g, QUANTS[1], True, True, CONSTANT, data)
+    (kh, kw, c, o), (x, _, *others) = g.w, case.operands
+    pieces = data.i8((kh, kw, own, o), storage=STATE), data.i8((kh, kw, c - own, o), storage=CONSTANT)
+    return replace(case, operands=(x, pieces[0], *others[:-1], pieces[1]))
+
+
+def cropped(data: Data) -> list[Case]:
+    """Bands of an image: rows and columns left out, also where as many are added on the other side."""
+    cases = []
+    for kernel, padding in ((3, (-2, 1, 1, 1)), (1, (-1, 1, 0, 0)), (3, (1, -3, -2, 0)), (1, (-2, -3, 0, 0))):
+        operands = (data.i8((2, 9, 7, 4)), data.i8((kernel, kernel, 4, 5)), scales(5, data), quant(QUANTS[0]), quant(QUANTS[1]))
+        cases.append(Case(QConv2d(padding=padding), (*operands, data.integers((5,), -99, 99), None), (0, 1)))
+    return cases
 
 
 def in_place(g: Geometry, mask: bool, data: Data) -> Case:
@@ -64,14 +82,14 @@ def in_place(g: Geometry, mask: bool, data: Data) -> Case:
 def real(g: Geometry, bias: bool, data: Data) -> Case:
     """Without a result's scale: float32."""
     case = conv(g, QUANTS[1], bias, False, CONSTANT, data)
-    return replace(case, op=replace(case.op, real=True), operands=(*case.operands[:4], None, case.operands[5]))  # type: ignore[call-arg]
+    return replace(case, op=replace(case.op, real=True), operands=(*case.operands[:4], None, case.operands[5], None))  # type: ignore[call-arg]
 
 
 def saturated(data: Data) -> Case:
     """Sums that leave int32 with the bias."""
     bias = np.array([2**31 - 1, -(2**31), 5], np.int32)
     operands = (data.i8((2, 3, 3, 40)), data.i8((3, 3, 40, 3)), scales(3, data), quant((1e-7, 4.0)), quant(QUANTS[1]))
-    return Case(QConv2d(padding=(1, 1, 1, 1)), (*operands, Operand(bias)), (0, 1))
+    return Case(QConv2d(padding=(1, 1, 1, 1)), (*operands, Operand(bias), None), (0, 1))
 
 
 def elementwise(shape: Shape, a: tuple[float, float], y: tuple[float, float], mask: bool, data: Data) -> list[Case]:
@@ -94,7 +112,9 @@ def gradients(g: Geometry, data: Data) -> list[Case]:
     dy, addend, saved = data.floats(g.y), data.floats(g.x), data.bits(g.x)
     w, scale = data.i8(g.w, storage=STATE), scales(g.w[3], data)
     back, weights = Conv2dInputGrad(g.size, *g.window), Conv2dWeightGrad(g.kernel, *g.window)
+    over = [Case(back, (dy, w, None, None, scale), inplace=(0, 0))] if g.groups > 1 and g.stride == (1, 1) and g.x == g.y else []
     return [
+        *over,
         Case(back, (dy, w, None, None, scale)),
         Case(replace(back, act=Function.RELU), (dy, w, addend, saved, scale), inplace=(0, 2)),
         Case(weights, (data.i8(g.x), dy, quant(QUANTS[0])), (0, 1)),
@@ -159,13 +179,15 @@ def moves(data: Data) -> list[Case]:
 
 def table() -> list[Case]:
     data = Data()
-    cases = [saturated(data), *updates(data), *moves(data)]
+    cases = [saturated(data), *cropped(data), *updates(data), *moves(data)]
     for g in filter(supported, GEOMETRIES):
         for bias, mask, weight in ((False, False, STATE), (True, True, CONSTANT)):
             cases.append(conv(g, QUANTS[1], bias, mask, weight, data))
         cases.append(real(g, True, data))
+        cases += [in_pieces(g, own, data) for own in {1, g.w[2] // 2, g.w[2] - 1} if g.groups == 1 and 0 < own < g.w[2]]
         if g.groups > 1 and g.stride == (1, 1) and g.x == g.y:
             cases += [in_place(g, mask, data) for mask in (False, True)]
+            cases += gradients(g, data)
     for y in (*QUANTS, *ABSURD):
         cases += [conv(g, y, True, True, CONSTANT, data) for g in (GEOMETRIES[0], GEOMETRIES[18])]
         cases += [mean((2, 5, 7, 19), y, True, data), *elementwise((5, 17), QUANTS[0], y, True, data)]
@@ -189,6 +211,8 @@ def drawn(draw: st.DrawFn) -> Case:
     match draw(st.integers(0, 3)):
         case 0 | 1:
             g = draw(geometries().filter(supported))
+            if g.groups == 1 and g.w[2] > 1 and draw(flag):
+                return in_pieces(g, draw(st.integers(1, g.w[2] - 1)), data)
             return conv(g, y, draw(flag), draw(flag), draw(st.sampled_from([CONSTANT, STATE])), data)
         case 2:
             shape = tuple(draw(st.lists(st.integers(1, 20), min_size=1, max_size=4)))
