@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgekit
-from benchmarks.peers.pytorch import Peer
+from examples.digits.pytorch import Peer
 from examples.digits import report, world
 from examples.digits.network import DigitNet, accuracy, pretrain
 from examples.digits.report import Row

@@ -1,0 +1,72 @@
+"""The peers, and a virtual environment for each: their pins of NumPy and protobuf exclude each other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.files import cache_root, locked
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A framework to compare.
+
+    Attributes:
+        title: for tables.
+        worker: module in ``benchmarks.peers.workers``.
+        requirements: pip's, with the versions that the figures are of; none: it runs in this process's own environment.
+    """
+
+    title: str
+    worker: str
+    requirements: tuple[str, ...] = ()
+
+
+#: by the name that ``--peers`` takes. PyTorch is edgekit's own frontend, so it is in this environment (constraints.txt pins it).
+PEERS = {
+    "edgekit": Peer("edgekit", "edgekit_runner"),
+    "torch": Peer("PyTorch", "torch_eager"),
+    "torch-compile": Peer("torch.compile", "torch_compiled"),
+    "tensorflow": Peer("TensorFlow", "tensorflow_graph", ("tensorflow-cpu==2.21.0",)),
+    "tflite": Peer("TFLite", "tflite", ("tensorflow-cpu==2.17.1",)),  # 2.19 to 2.21 fail to convert training signatures
+    "onnxruntime": Peer("ONNX Runtime", "onnxruntime_training", ("onnxruntime-training-cpu==1.19.2", "onnx==1.16.2", "numpy<2.3")),
+    "mnn": Peer("MNN", "mnn", ("MNN==3.6.1", "numpy")),
+    "jax": Peer("JAX", "jax_jit", ("jax==0.10.2", "jaxlib==0.10.2")),
+}
+
+
+class Unavailable(Exception):
+    """A peer cannot be installed or run here; says why, in one line."""
+
+
+def interpreter(name: str) -> Path:
+    """The Python of a peer's environment, which is made if it is not there yet.
+
+    Raises:
+        Unavailable: pip cannot install it.
+    """
+    peer = PEERS[name]
+    if not peer.requirements:
+        return Path(sys.executable)
+    root = cache_root() / "peers"
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / name
+    python, made = folder / "bin" / "python", folder / "installed.txt"
+    wanted = "\n".join((sys.version, *peer.requirements))
+    with locked(root / f"{name}.lock"):
+        if not (made.exists() and made.read_text() == wanted):
+            venv.create(folder, with_pip=True, clear=True)
+            _pip(python, peer.requirements)
+            made.write_text(wanted)
+    return python
+
+
+def _pip(python: Path, requirements: tuple[str, ...]) -> None:
+    done = subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], capture_output=True, text=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+        raise Unavailable(errors[-1].removeprefix("ERROR: ") if errors else f"pip ended with {done.returncode}")
