@@ -5,6 +5,6 @@
     report.py ◄── measure.py: rounds, checks ◄── process.py ◄── JSON lines ──►  workers/serve.py ◄─────┘
                                                                                 workers/NAME.py, one a peer
 
-Every peer runs in a process and in a virtual environment of its own (environments.py), builds its graph from the same list of layers,
-and trains the same arrays on the same batch. Modules that workers import need nothing but NumPy: each environment has it.
+Every peer runs in a process and in a virtual environment of its own (environments.py), builds its graph from the same list of
+layers, and trains the same arrays on the same batch. Modules that workers import need nothing but NumPy: each environment has it.
 """

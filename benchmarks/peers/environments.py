@@ -17,7 +17,7 @@ class Peer:
 
     Attributes:
         title: for tables.
-        worker: module in ``benchmarks.peers.workers``.
+        worker: module and class of its Trainer.
         requirements: pip's, with the versions that the figures are of; none: it runs in this process's own environment.
     """
 
@@ -26,16 +26,21 @@ class Peer:
     requirements: tuple[str, ...] = ()
 
 
+_WORKERS = "benchmarks.peers.workers"
+_ONNX_RUNTIME = ("onnxruntime-training-cpu==1.19.2", "onnx==1.16.2", "numpy<2.3", "torch==2.13.0")  #: it imports torch
+
 #: by the name that ``--peers`` takes. PyTorch is edgekit's own frontend, so it is in this environment (constraints.txt pins it).
 PEERS = {
-    "edgekit": Peer("edgekit", "edgekit_runner"),
-    "torch": Peer("PyTorch", "torch_eager"),
-    "torch-compile": Peer("torch.compile", "torch_compiled"),
-    "tensorflow": Peer("TensorFlow", "tensorflow_graph", ("tensorflow-cpu==2.21.0",)),
-    "tflite": Peer("TFLite", "tflite", ("tensorflow-cpu==2.17.1",)),  # 2.19 to 2.21 fail to convert training signatures
-    "onnxruntime": Peer("ONNX Runtime", "onnxruntime_training", ("onnxruntime-training-cpu==1.19.2", "onnx==1.16.2", "numpy<2.3")),
-    "mnn": Peer("MNN", "mnn", ("MNN==3.6.1", "numpy")),
-    "jax": Peer("JAX", "jax_jit", ("jax==0.10.2", "jaxlib==0.10.2")),
+    "edgekit": Peer("edgekit", f"{_WORKERS}.edgekit_runner:Peer"),
+    "torch": Peer("PyTorch", f"{_WORKERS}.torch_eager:Peer"),
+    "torch-compile": Peer("torch.compile", f"{_WORKERS}.torch_compiled:Peer"),
+    "tensorflow": Peer("TensorFlow", f"{_WORKERS}.tensorflow_graph:Peer", ("tensorflow-cpu==2.21.0",)),
+    "tflite": Peer(
+        "TFLite", f"{_WORKERS}.tflite:Peer", ("tensorflow-cpu==2.17.1",)
+    ),  # 2.19 to 2.21 fail to convert training signatures
+    "onnxruntime": Peer("ONNX Runtime", f"{_WORKERS}.onnxruntime_training:Peer", _ONNX_RUNTIME),
+    "mnn": Peer("MNN", f"{_WORKERS}.mnn:Peer", ("MNN==3.6.1", "numpy")),
+    "jax": Peer("JAX", f"{_WORKERS}.jax_jit:Peer", ("jax==0.10.2", "jaxlib==0.10.2")),
 }
 
 

@@ -53,7 +53,9 @@ def walk(layers: Iterable[Layer], given: T, apply: Callable[..., T]) -> T:
     values = {INPUT: given}
     del given
     for i, layer in enumerate(layers):
-        arguments = [values.pop(name) if last[name] == i and layer.inputs.count(name) == 1 else values[name] for name in layer.inputs]
+        arguments = [
+            values.pop(name) if last[name] == i and layer.inputs.count(name) == 1 else values[name] for name in layer.inputs
+        ]
         values[layer.output] = apply(layer, *arguments)
         del arguments
     return values[layers[-1].output]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -19,11 +20,11 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that trains one job with one peer's module."""
+    """A process that trains one job with one peer's Trainer."""
 
-    def __init__(self, python: Path, module: str, folder: Path, log: Path) -> None:
+    def __init__(self, python: Path, worker: str, folder: Path, log: Path) -> None:
         """Starts it; ``ready`` waits for it. What it and its libraries print goes to ``log``."""
-        command = [python, "-m", "benchmarks.peers.workers", module, folder]
+        command = [python, "-m", "benchmarks.peers.workers", worker, folder]
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
@@ -56,14 +57,19 @@ class Worker:
     def close(self) -> None:
         """End it and what it started."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
 
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
     def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _answer(self, timeout: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One worker: ``python -m benchmarks.peers.workers NAME FOLDER`` trains the job in a folder with the module of that name here."""
+"""One worker: ``python -m benchmarks.peers.workers MODULE:CLASS FOLDER`` trains the job in a folder with that Trainer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from benchmarks.peers.job import Job
 from benchmarks.peers.workers.serve import Trainer, serve
 
 
-def make(name: str, folder: Path) -> Trainer:
+def make(worker: str, folder: Path) -> Trainer:
     """The trainer of one peer, whose library finds as many cores as the job has threads, whatever it counts."""
+    module, kind = worker.split(":")
     job = Job.load(folder)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
-    trainer: Trainer = importlib.import_module(f"benchmarks.peers.workers.{name}").Peer(job)
+    trainer: Trainer = getattr(importlib.import_module(module), kind)(job)
     return trainer
 
 
 if __name__ == "__main__":
-    name, folder = sys.argv[1], Path(sys.argv[2])
-    serve(lambda: make(name, folder), Job.load(folder).parameters)
+    worker, folder = sys.argv[1], Path(sys.argv[2])
+    serve(lambda: make(worker, folder), Job.load(folder).parameters)

@@ -1,4 +1,4 @@
-"""JAX: one jitted step (XLA's CPU compiler), NHWC; the trained parameters alone are differentiated, and given to the step for good."""
+"""JAX: one jitted step (XLA's CPU compiler), NHWC. The trained parameters alone are differentiated, and updated in place."""
 
 from __future__ import annotations
 

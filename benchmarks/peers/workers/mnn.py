@@ -1,7 +1,7 @@
 """MNN: expressions in its own blocked layout (NC4HW4), differentiated and updated by its SGD.
 
-Without ``lazy_eval`` the optimizer's step does nothing and says nothing. Means, matrix products and pads pass no gradient; average pools,
-1×1 convolutions and concatenations do.
+Without ``lazy_eval`` the optimizer's step does nothing and says nothing. Means, matrix products and pads pass no gradient;
+average pools, 1×1 convolutions and concatenations do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Net(MNN.nn.Module):
             case "conv":
                 weight, bias = self.values[layer.weight], self.values[layer.bias]
                 stride, padding = [layer.stride] * 2, [layer.padding] * 2
-                return F.conv2d(x, weight, bias, stride, padding, [1, 1], layer.groups, F.CAFFE)  # the mode that looks at the padding
+                return F.conv2d(x, weight, bias, stride, padding, [1, 1], layer.groups, F.CAFFE)  # VALID ignores padding
             case "linear":
                 made = F.conv2d(x, self.values[layer.weight], self.values[layer.bias])
                 return F.reshape(F.convert(made, F.NCHW), made.shape[:2])

@@ -3,7 +3,7 @@
 It says {"ready": version} first, or {"error": text} at any time, which ends it. Then:
 
     {"do": "run", "steps": 6}  →  {"losses": [6], "step_ns": [6], "idle_cores": cores that it kept busy since the answer before}
-    {"do": "memory"}           →  {"growth_bytes": peak over the loaded process, "process_bytes": peak}, both since the last "watch"
+    {"do": "memory"}           →  {"growth_bytes": peak since "watch" over the loaded process, "process_bytes": that peak}
     {"do": "watch"}            →  {}: peaks count from here on
     {"do": "parameters"}       →  {NAME: {"sha256": of its bytes, "change": norm of its difference to the job's}}
 
@@ -106,7 +106,9 @@ class _Worker:
     def _idle_cores(self) -> float:
         then, used = self._since
         waited = time.monotonic() - then
-        return (_cpu_seconds(self.trainer.pid) - used) / waited if waited > 0.2 else 0.0  # the system counts in hundredths of a second
+        return (
+            (_cpu_seconds(self.trainer.pid) - used) / waited if waited > 0.2 else 0.0
+        )  # the system counts in hundredths of a second
 
 
 def _state(before: Array, now: Array) -> dict[str, Any]:
