@@ -33,28 +33,25 @@ COLUMNS = (
 )
 
 
-class Names(click.ParamType):
-    """Names out of a list, with commas between."""
+def one_of(*known: str) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    """A callback for an option that takes some of the names that are known, with commas between; all by default."""
 
-    name = "names"
-
-    def __init__(self, known: Sequence[str]) -> None:
-        self.known = known
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        names = value if isinstance(value, tuple) else tuple(value.split(","))
+    def split(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(value.split(",")) if value else known
         for name in names:
-            if name not in self.known:
-                self.fail(f"{name!r} is none of {', '.join(self.known)}", param, ctx)
+            if name not in known:
+                raise click.BadParameter(f"{name!r} is none of {', '.join(known)}", ctx, param)
         return names
+
+    return split
 
 
 @click.command(help=__doc__)
-@click.option("--peers", type=Names(tuple(PEERS)), default=tuple(PEERS), help="Only these; edgekit is one. All by default.")
-@click.option("--models", type=Names(tuple(NETWORKS)), default=tuple(NETWORKS), help="Only these. All by default.")
-@click.option("--updates", type=Names((FULL, SPARSE)), default=(FULL, SPARSE), help="full, last:6. Both by default.")
-@click.option("--sizes", type=Names(("224", "128")), default=("224", "128"), help="Only images of these sizes.")
-@click.option("--batches", type=Names(("8", "1")), default=("8", "1"), help="Only these batches.")
+@click.option("--peers", callback=one_of(*PEERS), default="", help="Only these, with commas between; edgekit is one.")
+@click.option("--models", callback=one_of(*NETWORKS), default="", help="Only these.")
+@click.option("--updates", callback=one_of(FULL, SPARSE), default="", help="Only full, or only last:6.")
+@click.option("--sizes", callback=one_of("224", "128"), default="", help="Only images of this size.")
+@click.option("--batches", callback=one_of("8", "1"), default="", help="Only this batch.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--quick", is_flag=True, help="MobileNetV2-1.0 at 8×128² only, in 3 rounds.")

@@ -35,9 +35,7 @@ PEERS = {
     "torch": Peer("PyTorch", f"{_WORKERS}.torch_eager:Peer"),
     "torch-compile": Peer("torch.compile", f"{_WORKERS}.torch_compiled:Peer"),
     "tensorflow": Peer("TensorFlow", f"{_WORKERS}.tensorflow_graph:Peer", ("tensorflow-cpu==2.21.0",)),
-    "tflite": Peer(
-        "TFLite", f"{_WORKERS}.tflite:Peer", ("tensorflow-cpu==2.17.1",)
-    ),  # 2.19 to 2.21 fail to convert training signatures
+    "tflite": Peer("TFLite", f"{_WORKERS}.tflite:Peer", ("tensorflow-cpu==2.17.1",)),  # later ones do not convert training
     "onnxruntime": Peer("ONNX Runtime", f"{_WORKERS}.onnxruntime_training:Peer", _ONNX_RUNTIME),
     "mnn": Peer("MNN", f"{_WORKERS}.mnn:Peer", ("MNN==3.6.1", "numpy")),
     "jax": Peer("JAX", f"{_WORKERS}.jax_jit:Peer", ("jax==0.10.2", "jaxlib==0.10.2")),

@@ -97,7 +97,7 @@ class Job:
             return arrays["inputs"], arrays["targets"]
 
     def save(self, parameters: dict[str, Array], inputs: Array, targets: Array) -> None:
-        np.savez(self.folder / "parameters.npz", **parameters)
+        np.savez(self.folder / "parameters.npz", **parameters)  # type: ignore[arg-type]
         np.savez(self.folder / "batch.npz", inputs=inputs, targets=targets)
         head = {"layers": [asdict(layer) for layer in self.layers], "trained": sorted(self.trained), "lr": self.lr}
         (self.folder / "job.json").write_text(json.dumps(head | {"threads": self.threads}))

@@ -30,7 +30,7 @@ def folded(module: nn.Module) -> nn.Module:
             assert isinstance(convolution, nn.Conv2d)
             made.set_submodule(before, fuse_conv_bn_eval(convolution, norm))
             made.set_submodule(node.target, nn.Identity())
-    return made
+    return made.requires_grad_()
 
 
 def describe(module: nn.Module) -> tuple[tuple[Layer, ...], dict[str, Array]]:
@@ -66,7 +66,7 @@ def _layer(what: Any, node: fx.Node, inputs: tuple[str, ...]) -> Layer:
     if isinstance(what, nn.Conv2d):
         assert what.groups in (1, what.in_channels, what.out_channels)
         assert what.dilation == (1, 1)
-        sizes = {"kernel": _one(what.kernel_size), "stride": _one(what.stride), "padding": _one(what.padding)}
+        sizes: dict[str, Any] = {"kernel": _one(what.kernel_size), "stride": _one(what.stride), "padding": _one(what.padding)}
         return replace(made, op="conv", groups=what.groups, **_parameters(node), **sizes)
     if isinstance(what, nn.Linear):
         return replace(made, op="linear", **_parameters(node))
@@ -85,7 +85,7 @@ def _layer(what: Any, node: fx.Node, inputs: tuple[str, ...]) -> Layer:
     raise NotImplementedError(f"{node.target}: {what}")
 
 
-def _parameters(node: fx.Node) -> dict[str, str]:
+def _parameters(node: fx.Node) -> dict[str, Any]:
     return {"weight": f"{node.target}.weight", "bias": f"{node.target}.bias"}
 
 

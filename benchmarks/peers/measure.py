@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import edgekit
 from benchmarks.peers.checks import Different, check_given, check_losses, check_moved, check_step
@@ -21,8 +22,10 @@ from benchmarks.peers.job import Job
 from benchmarks.peers.layers import describe
 from benchmarks.peers.networks import CLASSES, Work, make_network
 from benchmarks.peers.process import Worker, WorkerError
+from edgekit.frontends.torch import capture
+from edgekit.training.scheme import choose
 
-LR = 1e-3
+FALL = 0.005  #: of the loss, in a step
 PREPARE_SECONDS = 300.0  #: the most that building, compiling and a first step may take
 TURN_SECONDS = 120.0  #: the most that a turn may take, whatever was asked
 PAUSE_SECONDS = 0.1  #: between turns, so that the last one's threads go to sleep
@@ -223,11 +226,20 @@ def make_job(work: Work, folder: Path) -> Job:
     inputs = torch.randn(work.batch, 3, work.size, work.size, generator=generator)
     targets = torch.randint(CLASSES, (work.batch,), generator=generator)
     network = make_network(work.network, inputs)
-    sgd = edgekit.SGD(lr=LR)
-    program = edgekit.compile(network, (inputs, targets), board="local", update=work.update, optimizer=sgd)
+    trained = frozenset(choose(capture(network, (inputs, targets), "cross_entropy"), work.update).fractions)
+    lr = _learning_rate(network, trained, inputs, targets)
+    program = edgekit.compile(network, (inputs, targets), board="local", update=work.update, optimizer=edgekit.SGD(lr=lr))
     layers, parameters = describe(network)
-    job = Job(folder, layers, frozenset(program.updated_parameters()), LR, work.threads)
+    job = Job(folder, layers, trained, lr, work.threads)
     job.save(parameters, inputs.numpy(), targets.numpy())
     torch.save(network, job.module)
     program.save(job.program)
     return job
+
+
+def _learning_rate(network: nn.Module, trained: frozenset[str], inputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """With which a step takes FALL of the loss, to first order: enough to see, too little for rounding to grow."""
+    parameters = [p for name, p in network.named_parameters() if name in trained]
+    loss = nn.functional.cross_entropy(network(inputs), targets)
+    gradients = torch.autograd.grad(loss, parameters)
+    return FALL * loss.item() / sum(g.square().sum().item() for g in gradients)

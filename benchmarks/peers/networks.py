@@ -62,7 +62,7 @@ def make_network(name: str, inputs: torch.Tensor) -> nn.Module:
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() == 1:
-                parameter += 0.01 * torch.randn_like(parameter)
+                parameter.add_(0.01 * torch.randn_like(parameter))
     return made
 
 

@@ -24,7 +24,7 @@ class Worker:
 
     def __init__(self, python: Path, worker: str, folder: Path, log: Path) -> None:
         """Starts it; ``ready`` waits for it. What it and its libraries print goes to ``log``."""
-        command = [python, "-m", "benchmarks.peers.workers", worker, folder]
+        command = [str(python), "-m", "benchmarks.peers.workers", worker, str(folder)]
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True

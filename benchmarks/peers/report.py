@@ -69,9 +69,8 @@ def show(console: Console, results: Sequence[Result], skipped: dict[str, str]) -
             console.print(f"failed: {PEERS[name].title}, {result.work}: {reason}", markup=False)
         for name, figures in result.figures.items():
             if figures.idle_cores > SPINNING:
-                console.print(
-                    f"beware: {PEERS[name].title}, {result.work}: {figures.idle_cores:.2f} cores busy while idle", markup=False
-                )
+                busy = f"{figures.idle_cores:.2f} cores busy while idle"
+                console.print(f"beware: {PEERS[name].title}, {result.work}: {busy}", markup=False)
 
 
 def _times(results: Sequence[Result], peers: Sequence[str]) -> Table:
@@ -93,12 +92,13 @@ def _time(figures: Figures | None, best: bool) -> str:
     if figures is None:
         return "–"
     low, high = figures.spread_ms
-    text = (
-        f"{figures.median_ms:.3g} ±{(high - low) / 2:.2g}"
-        if figures.median_ms < 1000
-        else f"{figures.median_ms:.0f} ±{(high - low) / 2:.0f}"
-    )
+    text = f"{_digits(figures.median_ms)} ±{_digits((high - low) / 2, 2)}"
     return f"[bold]{text}*[/]" if best else text
+
+
+def _digits(number: float, digits: int = 3) -> str:
+    """So many significant digits, but all before the point."""
+    return f"{number:.{digits}g}" if number < 10**digits else f"{number:.0f}"
 
 
 def _memory(results: Sequence[Result], peers: Sequence[str]) -> Table:
@@ -129,38 +129,43 @@ def _table(title: str) -> Table:
 def plot(results: Sequence[Result], path: Path) -> None:
     """Step times of full and sparse updates and the processes' memory: a group of bars for each piece of work, log scale."""
     peers = [name for name in PEERS if any(name in r.figures for r in results)]
-    full, sparse = ([r for r in results if r.work.update == update] for update in (FULL, SPARSE))
-    drawn, axes = plt.subplots(3, 1, figsize=(14, 13), layout="constrained")
-    _bars(
-        axes[0],
-        full,
-        peers,
-        lambda f: f.median_ms,
-        "full update: ms a step (log scale; whiskers: 10th to 90th percentile)",
-        spread=True,
-    )
-    _bars(axes[1], sparse, peers, lambda f: f.median_ms, f"{SPARSE} blocks and the classifier: ms a step", spread=True)
-    _bars(axes[2], sparse, peers, lambda f: f.process_bytes / MIB, f"{SPARSE}: peak memory of the process, MiB", spread=False)
-    axes[0].legend(frameon=False, ncols=len(peers), loc="upper right", fontsize=8)
+    full, sparse = ([r for r in results if r.work.update == update and r.figures] for update in (FULL, SPARSE))
+    panels = [
+        (full, "full update: ms a step (log scale; whiskers: 10th to 90th percentile)", _median_ms),
+        (sparse, f"{SPARSE} blocks and the classifier: ms a step", _median_ms),
+        (full, "full update: peak memory of the process, MiB", _process_mib),
+        (sparse, f"{SPARSE}: peak memory of the process, MiB", _process_mib),
+    ]
+    panels = [panel for panel in panels if panel[0]]
+    if not panels:
+        return
+    drawn, axes = plt.subplots(len(panels), 1, figsize=(14, 4.2 * len(panels)), layout="constrained", squeeze=False)
+    for one, panel in zip(axes[:, 0], panels, strict=True):
+        _bars(one, peers, *panel)
+    axes[0, 0].legend(frameon=False, ncols=len(peers), loc="upper right", fontsize=8)
     drawn.savefig(path, dpi=120)
     plt.close(drawn)
 
 
-def _bars(
-    axes: Axes, results: Sequence[Result], peers: Sequence[str], of: Callable[[Figures], float], title: str, spread: bool
-) -> None:
+def _median_ms(figures: Figures) -> float:
+    return figures.median_ms
+
+
+def _process_mib(figures: Figures) -> float:
+    return figures.process_bytes / MIB
+
+
+def _bars(axes: Axes, peers: Sequence[str], results: Sequence[Result], title: str, of: Callable[[Figures], float]) -> None:
     width = 0.86 / max(len(peers), 1)
     for number, name in enumerate(peers):
-        places = [
-            (i + (number - (len(peers) - 1) / 2) * width, r.figures[name]) for i, r in enumerate(results) if name in r.figures
-        ]
-        xs, heights = [x for x, _ in places], [of(f) for _, f in places]
-        whiskers = (
-            np.array([(f.median_ms - f.spread_ms[0], f.spread_ms[1] - f.median_ms) for _, f in places]).T if spread else None
-        )
+        shift = (number - (len(peers) - 1) / 2) * width
+        found = [(i + shift, r.figures[name]) for i, r in enumerate(results) if name in r.figures]
+        xs, heights = [x for x, _ in found], [of(f) for _, f in found]
+        spans = np.array([(f.median_ms - f.spread_ms[0], f.spread_ms[1] - f.median_ms) for _, f in found]).T
+        whiskers = spans if of is _median_ms else None
         style = {"elinewidth": 0.7, "ecolor": "#444444"}
         bars = axes.bar(xs, heights, width * 0.95, yerr=whiskers, error_kw=style, color=COLOURS[name], label=PEERS[name].title)
-        axes.bar_label(bars, [f"{h:.3g}" if h < 1000 else f"{h:.0f}" for h in heights], fontsize=6.5, padding=3)
+        axes.bar_label(bars, [_digits(h) for h in heights], fontsize=6.5, padding=3)
     axes.set_yscale("log")
     axes.margins(x=0.01, y=0.18)
     axes.set_xticks(range(len(results)), [f"{r.work.network}\n{r.work.batch}×{r.work.size}²" for r in results], fontsize=9)

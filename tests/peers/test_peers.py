@@ -157,7 +157,7 @@ def test_targets() -> None:
     }
 
 
-def test_tables_and_picture(tmp_path: Path) -> None:
+def test_tables(tmp_path: Path) -> None:
     console = Console(record=True, width=150, file=(tmp_path / "out.txt").open("w"))
     report.show(console, results(), {"jax": "No matching distribution"})
     text = console.export_text()
@@ -165,5 +165,9 @@ def test_tables_and_picture(tmp_path: Path) -> None:
     assert "110 ±0*" not in text
     assert "skipped: JAX: No matching distribution" in text
     assert "failed: MNN, mobilenetv2 8×224² last:6, 2 thr: the loss left the numbers" in text
-    report.plot(results(), tmp_path / "peers.png")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_picture_of_a_run_that_goes_on(count: int, tmp_path: Path) -> None:
+    report.plot(results()[:count], tmp_path / "peers.png")
     assert (tmp_path / "peers.png").read_bytes()[:4] == b"\x89PNG"

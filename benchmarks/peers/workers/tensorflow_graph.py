@@ -64,7 +64,7 @@ class Peer(Trainer):
         net = Net(job.layers, self.values)
         trained = [v for v in self.values.values() if v.trainable]
 
-        @tf.function(jit_compile=False)
+        @tf.function(jit_compile=False, autograph=False)
         def step(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:  # watches what is trainable
                 loss = net.loss(inputs, targets)

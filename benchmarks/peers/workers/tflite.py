@@ -42,7 +42,7 @@ def _converted(job: Job, batch: dict[str, Array]) -> bytes:
     module.variables_ = trained  # a saved model keeps what its module holds
     net = Net(job.layers, values)
 
-    @tf.function(input_signature=[tf.TensorSpec(a.shape, a.dtype, name) for name, a in batch.items()])
+    @tf.function(input_signature=[tf.TensorSpec(a.shape, a.dtype, name) for name, a in batch.items()], autograph=False)
     def train(inputs: tf.Tensor, targets: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
@@ -51,7 +51,7 @@ def _converted(job: Job, batch: dict[str, Array]) -> bytes:
             variable.assign_sub(job.lr * gradient)
         return {"loss": loss}
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def read() -> dict[str, tf.Tensor]:
         return {f"p{i}": tf.identity(value) for i, value in enumerate(values.values())}
 

@@ -12,18 +12,17 @@ from benchmarks.peers.job import Array, Job, Layer, walk
 from benchmarks.peers.workers.serve import Trainer
 
 
-class Net(nn.Module):
+class Net:
     """The layers, with the trained parameters alone asking for gradients."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__()
         self.layers = job.layers
         self.values = {
             name: nn.Parameter(_channels_last(torch.from_numpy(array)), requires_grad=name in job.trained)
             for name, array in job.parameters().items()
         }
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return walk(self.layers, x, self._apply)
 
     def _apply(self, layer: Layer, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
@@ -63,7 +62,7 @@ class Peer(Trainer):
     def step(self) -> float:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.item()
 
