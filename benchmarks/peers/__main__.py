@@ -54,6 +54,7 @@ def one_of(*known: str) -> Callable[[click.Context, click.Parameter, str], tuple
 @click.option("--batches", callback=one_of("8", "1"), default="", help="Only this batch.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--patience", default=60.0, show_default=True, help="Seconds to wait for a quiet machine, for each piece of work.")
 @click.option("--quick", is_flag=True, help="MobileNetV2-1.0 at 8×128² only, in 3 rounds.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("runs/bench"), show_default=True)
 def main(
@@ -64,13 +65,14 @@ def main(
     batches: tuple[str, ...],
     threads: int,
     rounds: int,
+    patience: float,
     quick: bool,
     folder: Path,
 ) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     shapes = QUICK if quick else [s for s in SHAPES if s[0] in models and str(s[1]) in sizes and str(s[2]) in batches]
     works = [Work(*shape, update, threads) for shape in shapes for update in updates]
-    effort = Effort(rounds=3 if quick else rounds)
+    effort = Effort(rounds=3 if quick else rounds, patience_seconds=patience)
     settings = {"threads": threads, **asdict(effort)}
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,8 +23,11 @@ from benchmarks.peers.job import Job
 from benchmarks.peers.layers import describe
 from benchmarks.peers.networks import CLASSES, Work, make_network
 from benchmarks.peers.process import Worker, WorkerError
+from benchmarks.peers.quiet import DISTURBED, busy_seconds, wait_for_quiet
 from edgekit.frontends.torch import capture
 from edgekit.training.scheme import choose
+
+T = TypeVar("T")
 
 FALL = 0.005  #: of the loss, in a step
 PREPARE_SECONDS = 300.0  #: the most that building, compiling and a first step may take
@@ -34,10 +38,22 @@ MOST_STEPS = 12  #: in a turn
 
 @dataclass(frozen=True)
 class Effort:
-    """``rounds`` turns of each peer, of about ``turn_seconds`` and of 2 steps at least."""
+    """``rounds`` turns of each peer, of about ``turn_seconds`` and of 2 steps at least.
+
+    ``patience_seconds`` is how long all turns of a piece of work together wait for other processes to end what they do.
+    """
 
     rounds: int = 5
     turn_seconds: float = 1.0
+    patience_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Times of some steps in a row, and how many cores other processes kept busy meanwhile."""
+
+    step_ns: list[int]
+    others: float
 
 
 @dataclass
@@ -45,7 +61,7 @@ class Figures:
     """What one peer took for one piece of work.
 
     Attributes:
-        step_ns: of all timed steps.
+        turns: those that were timed.
         idle_cores: how many cores it kept busy while others had their turn, at worst.
         growth_bytes: peak of a step over the process with its parameters loaded.
         process_bytes: peak of the whole process.
@@ -53,10 +69,21 @@ class Figures:
 
     version: str
     losses: list[float] = field(default_factory=list)
-    step_ns: list[int] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
     idle_cores: float = 0.0
     growth_bytes: int = 0
     process_bytes: int = 0
+
+    @property
+    def disturbed(self) -> int:
+        """How many turns other processes disturbed."""
+        return sum(turn.others > DISTURBED for turn in self.turns)
+
+    @property
+    def step_ns(self) -> list[int]:
+        """Of the steps that count: those of turns that nobody disturbed, or all where there is none such."""
+        whole = self.disturbed == len(self.turns)
+        return [ns for turn in self.turns if whole or turn.others <= DISTURBED for ns in turn.step_ns]
 
     @property
     def median_ms(self) -> float:
@@ -123,12 +150,13 @@ class _Group:
     def run(self, effort: Effort, tell: Callable[[str], object]) -> None:
         """Rounds, each of which begins with another peer. Round 0 warms up and finds out how long a step takes."""
         self._attempt_all(lambda runner: runner.warm(effort))
+        patience = effort.patience_seconds
         for number in range(effort.rounds):
             names = list(self._runners)
             shift = number % max(len(names), 1)
             for name in names[shift:] + names[:shift]:
                 tell(f"round {number + 1} of {effort.rounds}: {self._runners[name].peer.title}")
-                self._attempt(name, lambda runner: runner.turn())
+                patience -= self._attempt(name, partial(_Runner.turn, patience=patience)) or 0.0
 
     def finish(self) -> None:
         """Memory, and the checks of the whole run."""
@@ -137,9 +165,8 @@ class _Group:
         self.result.figures = {name: runner.figures for name, runner in self._runners.items()}
 
     def close(self) -> None:
+        list(self._pool.map(_Runner.close, self._runners.values()))
         self._pool.shutdown()
-        for runner in self._runners.values():
-            runner.close()
 
     def kill(self) -> None:
         """End all at once, whatever they do."""
@@ -156,14 +183,15 @@ class _Group:
         for name in list(self._runners):
             self._attempt(name, do)
 
-    def _attempt(self, name: str, do: Callable[[_Runner], object]) -> None:
+    def _attempt(self, name: str, do: Callable[[_Runner], T]) -> T | None:
         runner = self._runners[name]
         try:
-            do(runner)
+            return do(runner)
         except (WorkerError, Different) as error:
             self.result.failed[name] = str(error)
             del self._runners[name]
-            runner.close()
+            runner.kill()
+            return None
 
 
 class _Runner:
@@ -187,13 +215,19 @@ class _Runner:
         check_moved(self._job, self.first)
 
     def warm(self, effort: Effort) -> None:
-        seconds = self._train(2)[-1] / 1e9
+        seconds = self._train(2)["step_ns"][-1] / 1e9
         self._steps = max(2, min(MOST_STEPS, int(effort.turn_seconds / seconds)))
         self._ask("watch")
 
-    def turn(self) -> None:
-        self.figures.step_ns += self._train(self._steps)
+    def turn(self, patience: float) -> float:
+        """Seconds of ``patience`` that it took."""
+        waited = wait_for_quiet(patience)
+        start, before = time.monotonic(), busy_seconds()
+        answer = self._train(self._steps)
+        others = busy_seconds() - before - answer["cpu_seconds"]
+        self.figures.turns.append(Turn(answer["step_ns"], max(others / (time.monotonic() - start), 0.0)))
         time.sleep(PAUSE_SECONDS)
+        return waited
 
     def finish(self) -> None:
         memory = self._ask("memory")
@@ -208,12 +242,11 @@ class _Runner:
         if self._worker is not None:
             self._worker.kill()
 
-    def _train(self, steps: int, timeout: float = TURN_SECONDS) -> list[int]:
+    def _train(self, steps: int, timeout: float = TURN_SECONDS) -> dict[str, Any]:
         answer = self._ask("run", timeout, steps=steps)
         self.figures.losses += answer["losses"]
         self.figures.idle_cores = max(self.figures.idle_cores, answer["idle_cores"])
-        times: list[int] = answer["step_ns"]
-        return times
+        return answer
 
     def _ask(self, what: str, timeout: float = TURN_SECONDS, **arguments: Any) -> dict[str, Any]:
         assert self._worker is not None

@@ -68,6 +68,9 @@ def show(console: Console, results: Sequence[Result], skipped: dict[str, str]) -
         for name, reason in result.failed.items():
             console.print(f"failed: {PEERS[name].title}, {result.work}: {reason}", markup=False)
         for name, figures in result.figures.items():
+            if figures.disturbed:
+                turns = f"other processes disturbed {figures.disturbed} of {len(figures.turns)} turns"
+                console.print(f"beware: {PEERS[name].title}, {result.work}: {turns}", markup=False)
             if figures.idle_cores > SPINNING:
                 busy = f"{figures.idle_cores:.2f} cores busy while idle"
                 console.print(f"beware: {PEERS[name].title}, {result.work}: {busy}", markup=False)

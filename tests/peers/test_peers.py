@@ -18,7 +18,7 @@ from benchmarks.peers import environments, measure, networks, report
 from benchmarks.peers.environments import PEERS, Peer, Unavailable, interpreter
 from benchmarks.peers.job import INPUT, Job, Layer, walk
 from benchmarks.peers.layers import describe, folded
-from benchmarks.peers.measure import Effort, Figures, Result
+from benchmarks.peers.measure import Effort, Figures, Result, Turn
 from benchmarks.peers.networks import Work, make_network
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.targets import verdicts
@@ -47,7 +47,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """One piece of work by edgekit, PyTorch and the cheats."""
     python = Path(sys.executable)
     peers = dict.fromkeys(("edgekit", "torch", *CHEATS), python)
-    work, effort = Work("tiny", 16, 4, "last:1", 1), Effort(rounds=2, turn_seconds=0.0)
+    work, effort = Work("tiny", 16, 4, "last:1", 1), Effort(rounds=2, turn_seconds=0.0, patience_seconds=0.0)
     return measure.measure(work, peers, effort, tmp_path_factory.mktemp("logs"), lambda _: None)
 
 
@@ -135,7 +135,14 @@ def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: p
 
 
 def figures(ms: float, mib: int = 1) -> Figures:
-    return Figures("1", [1.0, 0.5], [int(ms * 1e6)] * 3, process_bytes=mib << 20)
+    return Figures("1", [1.0, 0.5], [Turn([int(ms * 1e6)] * 3, 0.0)], process_bytes=mib << 20)
+
+
+def test_disturbed_turns_do_not_count() -> None:
+    found = Figures("1", turns=[Turn([10, 12], 0.9), Turn([4, 5], 0.0), Turn([6, 7], 0.1)])
+    assert (found.disturbed, found.step_ns) == (1, [4, 5, 6, 7])
+    alone = Figures("1", turns=[Turn([10, 12], 0.9)])
+    assert (alone.disturbed, alone.step_ns) == (1, [10, 12]), "better than nothing"
 
 
 def results() -> list[Result]:

@@ -2,7 +2,8 @@
 
 It says {"ready": version} first, or {"error": text} at any time, which ends it. Then:
 
-    {"do": "run", "steps": 6}  →  {"losses": [6], "step_ns": [6], "idle_cores": cores that it kept busy since the answer before}
+    {"do": "run", "steps": 6}  →  {"losses": [6], "step_ns": [6], "cpu_seconds": processor time that this took,
+                                   "idle_cores": cores that it kept busy since the answer before}
     {"do": "memory"}           →  {"growth_bytes": peak since "watch" over the loaded process, "process_bytes": that peak}
     {"do": "watch"}            →  {}: peaks count from here on
     {"do": "parameters"}       →  {NAME: {"sha256": of its bytes, "change": norm of its difference to the job's}}
@@ -84,14 +85,15 @@ class _Worker:
 
     def rest(self) -> None:
         """Note how much was computed until now: what is added before the next request was not asked for."""
-        self._since = time.monotonic(), _cpu_seconds(self.trainer.pid)
+        self._since = time.monotonic(), self._cpu()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         match request["do"]:
             case "run":
                 idle = self._idle_cores()
+                before = self._cpu()
                 losses, times = self.trainer.run(request["steps"])
-                return {"losses": losses, "step_ns": times, "idle_cores": idle}
+                return {"losses": losses, "step_ns": times, "cpu_seconds": self._cpu() - before, "idle_cores": idle}
             case "watch":
                 Path(f"/proc/{self.trainer.pid}/clear_refs").write_text("5")  # the high-water mark starts here
                 return {}
@@ -99,16 +101,19 @@ class _Worker:
                 peak = resident(self.trainer.pid, "VmHWM")
                 return {"growth_bytes": peak - self._loaded, "process_bytes": peak}
             case "parameters":
-                before = self._given()
-                return {name: _state(before[name], array) for name, array in self.trainer.parameters().items()}
+                given = self._given()
+                return {name: _state(given[name], array) for name, array in self.trainer.parameters().items()}
         raise ValueError(f"unknown request {request}")
+
+    def _cpu(self) -> float:
+        return sum(map(_cpu_seconds, {self.trainer.pid, os.getpid()}))
 
     def _idle_cores(self) -> float:
         then, used = self._since
         waited = time.monotonic() - then
-        return (
-            (_cpu_seconds(self.trainer.pid) - used) / waited if waited > 0.2 else 0.0
-        )  # the system counts in hundredths of a second
+        if waited < 0.2:  # the system counts hundredths of a second
+            return 0.0
+        return (self._cpu() - used) / waited
 
 
 def _state(before: Array, now: Array) -> dict[str, Any]:
@@ -132,5 +137,6 @@ def resident(pid: int, field: str) -> int:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process until now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
