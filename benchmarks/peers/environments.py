@@ -19,11 +19,15 @@ class Peer:
         title: for tables.
         worker: module and class of its Trainer.
         requirements: pip's, with the versions that the figures are of; none: it runs in this process's own environment.
+        ours: it is edgekit, and no peer of its own.
+        needs_frozen: it has nothing to add where everything is trained.
     """
 
     title: str
     worker: str
     requirements: tuple[str, ...] = ()
+    ours: bool = False
+    needs_frozen: bool = False
 
 
 _WORKERS = "benchmarks.peers.workers"
@@ -31,7 +35,8 @@ _ONNX_RUNTIME = ("onnxruntime-training-cpu==1.19.2", "onnx==1.16.2", "numpy<2.3"
 
 #: by the name that ``--peers`` takes. PyTorch is edgekit's own frontend, so it is in this environment (constraints.txt pins it).
 PEERS = {
-    "edgekit": Peer("edgekit", f"{_WORKERS}.edgekit_runner:Peer"),
+    "edgekit": Peer("edgekit", f"{_WORKERS}.edgekit_runner:Peer", ours=True),
+    "edgekit-cached": Peer("edgekit, cached", f"{_WORKERS}.edgekit_runner:Cached", ours=True, needs_frozen=True),
     "torch": Peer("PyTorch", f"{_WORKERS}.torch_eager:Peer"),
     "torch-compile": Peer("torch.compile", f"{_WORKERS}.torch_compiled:Peer"),
     "tensorflow": Peer("TensorFlow", f"{_WORKERS}.tensorflow_graph:Peer", ("tensorflow-cpu==2.21.0",)),

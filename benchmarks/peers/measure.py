@@ -18,10 +18,10 @@ from torch import nn
 
 import edgekit
 from benchmarks.peers.checks import Different, check_given, check_losses, check_moved, check_step
-from benchmarks.peers.environments import PEERS
+from benchmarks.peers.environments import PEERS, Peer
 from benchmarks.peers.job import Job
 from benchmarks.peers.layers import describe
-from benchmarks.peers.networks import CLASSES, Work, make_network
+from benchmarks.peers.networks import CLASSES, FULL, Work, make_network
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.quiet import DISTURBED, busy_seconds, wait_for_quiet
 from edgekit.frontends.torch import capture
@@ -118,7 +118,8 @@ def measure(work: Work, interpreters: Mapping[str, Path], effort: Effort, logs: 
     tell("compiling")
     with tempfile.TemporaryDirectory() as folder:
         job = make_job(work, Path(folder))
-        runners = {name: _Runner(name, python, job, logs / f"{name}.log") for name, python in interpreters.items()}
+        applying = {name: python for name, python in interpreters.items() if _applies(PEERS[name], work)}
+        runners = {name: _Runner(name, python, job, logs / f"{name}.log") for name, python in applying.items()}
         group = _Group(Result(work, len(job.trained), len(job.parameters())), runners)
         try:
             group.prepare(tell)
@@ -129,6 +130,10 @@ def measure(work: Work, interpreters: Mapping[str, Path], effort: Effort, logs: 
             raise
         group.close()
     return group.result
+
+
+def _applies(peer: Peer, work: Work) -> bool:
+    return not (peer.needs_frozen and work.update == FULL)
 
 
 class _Group:

@@ -28,6 +28,7 @@ MIB = 1 << 20
 SPINNING = 0.05  #: cores that an idle peer may keep busy before it is told
 COLOURS = {
     "edgekit": "#1b6ca8",
+    "edgekit-cached": "#6fb1dd",
     "torch": "#c9702b",
     "torch-compile": "#e3a05f",
     "tensorflow": "#4f8f4f",

@@ -46,13 +46,13 @@ def patched() -> Iterator[None]:
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """One piece of work by edgekit, PyTorch and the cheats."""
     python = Path(sys.executable)
-    peers = dict.fromkeys(("edgekit", "torch", *CHEATS), python)
+    peers = dict.fromkeys(("edgekit", "edgekit-cached", "torch", *CHEATS), python)
     work, effort = Work("tiny", 16, 4, "last:1", 1), Effort(rounds=2, turn_seconds=0.0, patience_seconds=0.0)
     return measure.measure(work, peers, effort, tmp_path_factory.mktemp("logs"), lambda _: None)
 
 
 def test_edgekit_and_pytorch_do_the_same_work(result: Result) -> None:
-    assert set(result.figures) == {"edgekit", "torch"}
+    assert set(result.figures) == {"edgekit", "edgekit-cached", "torch"}
     ours, theirs = result.figures["edgekit"], result.figures["torch"]
     assert len(ours.losses) == len(theirs.losses) == 1 + 2 + 2 * 2, "the first step, round 0, two rounds"
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-4)
@@ -154,7 +154,12 @@ def test_disturbed_turns_do_not_count() -> None:
 def results() -> list[Result]:
     full, sparse = (Result(Work("mobilenetv2", 224, 8, update, 2), 1, 2) for update in ("full", "last:6"))
     full.figures = {"edgekit": figures(100), "torch": figures(150), "tensorflow": figures(240)}
-    sparse.figures = {"edgekit": figures(40, 50), "torch": figures(110, 500), "tensorflow": figures(60)}
+    sparse.figures = {
+        "edgekit": figures(40, 50),
+        "edgekit-cached": figures(20),
+        "torch": figures(110, 500),
+        "tensorflow": figures(60),
+    }
     sparse.failed = {"mnn": "the loss left the numbers"}
     return [full, sparse]
 
@@ -165,7 +170,9 @@ def test_targets() -> None:
         "full, beside the fastest peer": (1.5, "missed"),
         "sparse, beside the fastest peer's sparse": (1.5, "missed"),
         "sparse, beside TensorFlow's full": (6, "met"),
+        "sparse and cached, beside TensorFlow's full": (12, "missed"),
         "sparse, beside the fastest edge stack's full": (None, "not measured"),
+        "sparse and cached, beside the fastest edge stack's full": (None, "not measured"),
         "PyTorch's process memory beside the runner's": (10, "met"),
     }
 
