@@ -22,7 +22,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 bench: $(INSTALLED)
-	$(VENV)/bin/python -m benchmarks.mobilenet
+	$(VENV)/bin/python -m benchmarks.peers
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

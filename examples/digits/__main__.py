@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import edgekit
-from benchmarks.peers.pytorch import Peer
 from examples.digits import report, world
 from examples.digits.network import DigitNet, accuracy, pretrain
+from examples.digits.pytorch import Peer
 from examples.digits.report import Row
 from examples.digits.schemes import SCHEMES, Scheme
 

@@ -1,6 +1,6 @@
 """PyTorch as a peer, in a process of its own so that its memory can be told: the same model, data, batch and parameters.
 
-Run as ``python -m benchmarks.peers.pytorch JOB.pt``; it answers each line of stdin, a number of steps, with a line of JSON.
+Run as ``python -m examples.digits.pytorch JOB.pt``; it answers each line of stdin, a number of steps, with a line of JSON.
 ``Peer`` is the other side of that conversation.
 """
 
@@ -47,7 +47,7 @@ class Peer:
         job = Path(self._folder.name) / "job.pt"
         work = {"model": model, "batches": batches, "parameters": list(parameters)}
         torch.save(work | {"threads": threads, "sgd": sgd, "channels_last": channels_last}, job)
-        command = [sys.executable, "-m", "benchmarks.peers.pytorch", str(job)]
+        command = [sys.executable, "-m", "examples.digits.pytorch", str(job)]
         root = Path(__file__).resolve().parents[2]
         self._process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
