@@ -80,10 +80,14 @@ class Figures:
         return sum(turn.others > DISTURBED for turn in self.turns)
 
     @property
+    def comparable(self) -> bool:
+        """Whether there is a turn that nobody disturbed."""
+        return self.disturbed < len(self.turns)
+
+    @property
     def step_ns(self) -> list[int]:
         """Of the steps that count: those of turns that nobody disturbed, or all where there is none such."""
-        whole = self.disturbed == len(self.turns)
-        return [ns for turn in self.turns if whole or turn.others <= DISTURBED for ns in turn.step_ns]
+        return [ns for turn in self.turns if turn.others <= DISTURBED or not self.comparable for ns in turn.step_ns]
 
     @property
     def median_ms(self) -> float:

@@ -79,7 +79,7 @@ def show(console: Console, results: Sequence[Result], skipped: dict[str, str]) -
 
 def _times(results: Sequence[Result], peers: Sequence[str]) -> Table:
     made = _table(
-        "One training step: median ms ± half of the span from the 10th to the 90th percentile; [bold]*[/] the fastest peer"
+        "One training step: median ms ± half of the span from the 10th to the 90th percentile; [bold]*[/] the fastest peer, ? disturbed"
     )
     for heading in ("work", *(PEERS[name].title for name in peers), "edgekit vs. *"):
         made.add_column(heading, justify="left" if heading == "work" else "right")
@@ -96,7 +96,7 @@ def _time(figures: Figures | None, best: bool) -> str:
     if figures is None:
         return "–"
     low, high = figures.spread_ms
-    text = f"{_digits(figures.median_ms)} ±{_digits((high - low) / 2, 2)}"
+    text = f"{_digits(figures.median_ms)} ±{_digits((high - low) / 2, 2)}{'' if figures.comparable else '?'}"
     return f"[bold]{text}*[/]" if best else text
 
 

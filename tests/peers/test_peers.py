@@ -177,6 +177,14 @@ def test_targets() -> None:
     }
 
 
+def test_a_target_is_not_decided_by_disturbed_turns() -> None:
+    measured = results()
+    measured[1].figures["torch"].turns[:] = [Turn([70_000_000], 1.0)]
+    words = {v.text.split(": ", 1)[1]: v.word for v in verdicts(measured) if "224²" in v.text and "Mobile" in v.text}
+    assert words["sparse, beside the fastest peer's sparse"] == "disturbed"
+    assert words["sparse, beside TensorFlow's full"] == "met"
+
+
 def test_tables(tmp_path: Path) -> None:
     console = Console(record=True, width=150, file=(tmp_path / "out.txt").open("w"))
     report.show(console, results(), {"jax": "No matching distribution"})

@@ -71,4 +71,4 @@ class Peer(Trainer):
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+    return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
