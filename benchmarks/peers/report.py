@@ -68,19 +68,15 @@ def show(console: Console, results: Sequence[Result], skipped: dict[str, str]) -
     for result in results:
         for name, reason in result.failed.items():
             console.print(f"failed: {PEERS[name].title}, {result.work}: {reason}", markup=False)
-        for name, figures in result.figures.items():
-            if figures.disturbed:
-                turns = f"other processes disturbed {figures.disturbed} of {len(figures.turns)} turns"
-                console.print(f"beware: {PEERS[name].title}, {result.work}: {turns}", markup=False)
-            if figures.idle_cores > SPINNING:
-                busy = f"{figures.idle_cores:.2f} cores busy while idle"
-                console.print(f"beware: {PEERS[name].title}, {result.work}: {busy}", markup=False)
+        disturbed = (f"{PEERS[name].title} {f.disturbed} of {len(f.turns)}" for name, f in result.figures.items() if f.disturbed)
+        spinning = (f"{PEERS[name].title} {f.idle_cores:.2f}" for name, f in result.figures.items() if f.idle_cores > SPINNING)
+        for what, who in (("turns disturbed by other processes", disturbed), ("cores kept busy while idle", spinning)):
+            if found := ", ".join(who):
+                console.print(f"beware: {result.work}: {what}: {found}", markup=False)
 
 
 def _times(results: Sequence[Result], peers: Sequence[str]) -> Table:
-    made = _table(
-        "One training step: median ms ± half of the span from the 10th to the 90th percentile; [bold]*[/] the fastest peer, ? disturbed"
-    )
+    made = _table("One training step: median ms ± half the span of the 10th to 90th percentile; * the fastest peer, ? disturbed")
     for heading in ("work", *(PEERS[name].title for name in peers), "edgekit vs. *"):
         made.add_column(heading, justify="left" if heading == "work" else "right")
     for result in results:
