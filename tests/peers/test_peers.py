@@ -30,7 +30,7 @@ CHEATS = ("Idle", "Thorough", "Hasty", "Tired", "Broken")
 
 
 def tiny() -> nn.Module:
-    return MobileNetV2(1.0, 10, [(1, 8, 1, 1, 3), (2, 8, 3, 2, 3)], 8, 16)
+    return MobileNetV2(1.0, 10, [(1, 16, 1, 1, 3), (6, 32, 1, 2, 3), (6, 32, 2, 2, 3)], 16, 16)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,7 +47,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """One piece of work by edgekit, PyTorch and the cheats."""
     python = Path(sys.executable)
     peers = dict.fromkeys(("edgekit", "edgekit-cached", "torch", *CHEATS), python)
-    work, effort = Work("tiny", 16, 4, "last:1", 1), Effort(rounds=2, turn_seconds=0.0, patience_seconds=0.0)
+    work, effort = Work("tiny", 32, 4, "last:1", 1), Effort(rounds=2, turn_seconds=0.0, patience_seconds=0.0)
     return measure.measure(work, peers, effort, tmp_path_factory.mktemp("logs"), lambda _: None)
 
 
@@ -77,7 +77,7 @@ def test_who_does_other_work_is_left_out(result: Result, cheat: str, reason: str
 
 
 def test_a_worker_that_does_not_answer_is_ended(tmp_path: Path) -> None:
-    job = measure.make_job(Work("tiny", 16, 4, "full", 1), tmp_path)
+    job = measure.make_job(Work("tiny", 32, 4, "full", 1), tmp_path)
     worker = Worker(Path(sys.executable), "tests.peers.cheats:Slow", job.folder, tmp_path / "log")
     assert worker.ready(60) == torch.__version__
     with pytest.raises(WorkerError, match="no answer within 0 s"):
