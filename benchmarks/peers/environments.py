@@ -36,7 +36,7 @@ _ONNX_RUNTIME = ("onnxruntime-training-cpu==1.19.2", "onnx==1.16.2", "numpy<2.3"
 #: by the name that ``--peers`` takes. PyTorch is edgekit's own frontend, so it is in this environment (constraints.txt pins it).
 PEERS = {
     "edgekit": Peer("edgekit", f"{_WORKERS}.edgekit_runner:Peer", ours=True),
-    "edgekit-cached": Peer("edgekit, cached", f"{_WORKERS}.edgekit_runner:Cached", ours=True, needs_frozen=True),
+    "edgekit-cached": Peer("edgekit cached", f"{_WORKERS}.edgekit_runner:Cached", ours=True, needs_frozen=True),
     "torch": Peer("PyTorch", f"{_WORKERS}.torch_eager:Peer"),
     "torch-compile": Peer("torch.compile", f"{_WORKERS}.torch_compiled:Peer"),
     "tensorflow": Peer("TensorFlow", f"{_WORKERS}.tensorflow_graph:Peer", ("tensorflow-cpu==2.21.0",)),
