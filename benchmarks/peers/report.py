@@ -131,7 +131,7 @@ def plot(results: Sequence[Result], path: Path) -> None:
     peers = [name for name in PEERS if any(name in r.figures for r in results)]
     full, sparse = ([r for r in results if r.work.update == update and r.figures] for update in (FULL, SPARSE))
     panels = [
-        (full, "full update: ms a step (log scale; whiskers: 10th to 90th percentile)", _median_ms),
+        (full, "full update: ms a step (log scale; whiskers: 10th to 90th percentile; ? disturbed)", _median_ms),
         (sparse, f"{SPARSE} blocks and the classifier: ms a step", _median_ms),
         (full, "full update: peak memory of the process, MiB", _process_mib),
         (sparse, f"{SPARSE}: peak memory of the process, MiB", _process_mib),
@@ -165,7 +165,9 @@ def _bars(axes: Axes, peers: Sequence[str], results: Sequence[Result], title: st
         whiskers = spans if of is _median_ms else None
         style = {"elinewidth": 0.7, "ecolor": "#444444"}
         bars = axes.bar(xs, heights, width * 0.95, yerr=whiskers, error_kw=style, color=COLOURS[name], label=PEERS[name].title)
-        axes.bar_label(bars, [_digits(h) for h in heights], fontsize=6.5, padding=3)
+        doubts = ["" if f.comparable or of is not _median_ms else "?" for _, f in found]
+        labels = [_digits(h) + doubt for h, doubt in zip(heights, doubts, strict=True)]
+        axes.bar_label(bars, labels, fontsize=6.5, padding=3)
     axes.set_yscale("log")
     axes.margins(x=0.01, y=0.18)
     axes.set_xticks(range(len(results)), [f"{r.work.network}\n{r.work.batch}×{r.work.size}²" for r in results], fontsize=9)
