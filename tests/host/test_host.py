@@ -20,6 +20,7 @@ import cbor2
 import pytest
 from smp.header import OP, Flag, Header, Version
 
+from edgekit.protocol.client import PROTOCOL
 from edgekit.protocol.status import Status
 from tests.host.home import Home, records_of, session_of, training, wait_for
 from tests.runner.make_golden import INFO, RECORDS, RESUME, SESSIONS, START, STATUS, STOP, TRAINING
@@ -61,7 +62,7 @@ def test_attach_starts_a_host_that_is_a_process_of_its_own(home: Home) -> None:
     info = runner.ask(INFO)
     assert info["pid"] == home.holder() != runner.process.pid
     assert os.getsid(info["pid"]) == info["pid"]
-    assert (info["home"], info["threads"], info["protocol"]) == (str(home.path), 2, 3)
+    assert (info["home"], info["threads"], info["protocol"]) == (str(home.path), 2, PROTOCOL)
     assert Path(info["executable"]).samefile(home.command[-1])
     assert abs(info["disk"] - shutil.disk_usage(home.path).free) < 1 << 30
     fds = Path(f"/proc/{info['pid']}/fd")

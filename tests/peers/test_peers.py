@@ -51,6 +51,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return measure.measure(work, peers, effort, tmp_path_factory.mktemp("logs"), lambda _: None)
 
 
+@pytest.mark.slow
 def test_edgekit_and_pytorch_do_the_same_work(result: Result) -> None:
     assert set(result.figures) == {"edgekit", "edgekit-cached", "torch"}
     ours, theirs = result.figures["edgekit"], result.figures["torch"]
@@ -62,6 +63,7 @@ def test_edgekit_and_pytorch_do_the_same_work(result: Result) -> None:
     assert 0 < result.trained < result.parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cheat", "reason"),
     [

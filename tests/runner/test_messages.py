@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from smp.header import OP, Flag, Header, Version
 
+from edgekit.protocol.client import PROTOCOL
 from edgekit.protocol.status import Status
 from tests.runner.make_golden import INFO, LOAD, SAVE, START, STATUS, STOP, TRAINING
 from tests.runner.process import RESET, Runner, RunnerError
@@ -141,7 +142,7 @@ def test_the_end_of_input_ends_it(new_runner: Callable[..., Runner], size: int) 
 def test_info_says_what_it_runs_on(new_runner: Callable[..., Runner]) -> None:
     runner = new_runner("--threads", "2", "serve")
     info = runner.info()
-    assert info["protocol"] == 3
+    assert info["protocol"] == PROTOCOL
     assert (info["home"], info["disk"]) == (None, None)
     assert (info["threads"], info["pid"], info["backend"]) == (2, runner.process.pid, "cpu")
     assert info["memory"] > 1 << 28
