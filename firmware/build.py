@@ -154,8 +154,9 @@ TARGETS: dict[str, Target] = {
             "x86_64-linux-m7-asan",
             (Isa("m7", ("-march=x86-64",)),),
             ("clang", "gcc"),
-            flags=("-Wno-psabi", _M7, *_SANITIZE, "-fsanitize=address,undefined"),
-            optimization="-O0",
+            flags=("-Wno-psabi", "-ffunction-sections", _M7, *_SANITIZE, "-fsanitize=address,undefined"),
+            link=("-Wl,--gc-sections",),  # what nothing calls, Winograd's kernels, calls what is not there
+            optimization="-O1",
             own=CORTEX_M,
         ),
         # zig has no AddressSanitizer runtime, so these two take the system's compiler. Optimizing the unrolled tiles with all

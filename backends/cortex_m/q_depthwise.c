@@ -41,7 +41,7 @@ static void copy_plane(const ek_q_conv *c, const int8_t *image, size_t ch, plane
     size_t n = p.width - left < (size_t)c->width ? p.width - left : (size_t)c->width;
     for (size_t row = 0; row < p.rows; row++, to += p.width) {
         size_t h = row - top, inside = row >= top && h < (size_t)c->height ? n : 0;
-        const int8_t *from = image + h * (size_t)c->width * channels + ch;
+        const int8_t *from = image + (inside ? h * (size_t)c->width * channels : 0) + ch;
         fill(to, left, c->from.zero);
         copy_column(from, channels, inside, to + left);
         fill(to + left + inside, p.width - left - inside, c->from.zero);
