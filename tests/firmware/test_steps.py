@@ -67,5 +67,5 @@ def test_steps_on_the_board_are_those_of_the_host(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_not_linked() -> None:
-    with pytest.raises(BuildError, match="FLASH"):
+    with pytest.raises(BuildError, match="will not fit in region 'BOOT'"):
         run(program(2048))
