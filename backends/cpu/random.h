@@ -2,16 +2,10 @@
 #ifndef EK_RANDOM_H
 #define EK_RANDOM_H
 
+#include "mix.h"
 #include "simd.h"
 
 static const uint64_t ek_golden = 0x9E3779B97F4A7C15u;
-
-/* The finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014). */
-EK_INLINE uint64_t ek_mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
 
 /* The key of a stream; `step` is the session's seed and the runs done. */
 EK_INLINE uint64_t ek_random_key(const int32_t *step, int32_t stream) {

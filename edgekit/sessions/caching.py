@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from edgekit.errors import InputError
 from edgekit.program import Program
@@ -11,7 +11,7 @@ from edgekit.protocol import Client
 from edgekit.protocol.messages import Cache
 
 Caching = Literal["auto", "off", "float32", "float16", "int8"]
-CACHING: tuple[Caching, ...] = ("auto", "off", "float32", "float16", "int8")
+CACHING: tuple[Caching, ...] = get_args(Caching)
 FILE = "prefix.cache"
 
 

@@ -97,14 +97,13 @@ static void append_row(ek_cache *c, uint32_t sample, uint32_t slot) {
 
 /* ---- what is between a row and the arena ---- */
 
-/* Of a sample. */
-static size_t plain_bytes(const ek_cache *c, const ek_cache_array *a) {
-    return (size_t)c->executor->program.tensors[a->cached].bytes / c->executor->program.header->batch;
+/* Of a sample in the arena. */
+static size_t plain_bytes(const ek_cache *c, uint32_t tensor) {
+    return (size_t)c->executor->program.tensors[tensor].bytes / c->inputs.batch;
 }
 
 static uint8_t *slot_of(const ek_cache *c, uint32_t tensor, uint32_t slot) {
-    size_t bytes = (size_t)c->executor->program.tensors[tensor].bytes / c->inputs.batch;
-    return (uint8_t *)ek_executor_data(c->executor, tensor) + slot * bytes;
+    return (uint8_t *)ek_executor_data(c->executor, tensor) + slot * plain_bytes(c, tensor);
 }
 
 static void encode(const ek_cache *c, uint32_t slot) {
@@ -117,7 +116,7 @@ static void encode(const ek_cache *c, uint32_t slot) {
         else if (a->storage == EK_CACHE_I8)
             ek_byte_from_float(to, (const float *)(const void *)from, a->rows, a->columns);
         else
-            memcpy(to, from, plain_bytes(c, a));
+            memcpy(to, from, plain_bytes(c, a->cached));
         to += a->bytes;
     }
 }
@@ -132,7 +131,7 @@ static void decode(const ek_cache *c, uint32_t slot) {
         else if (a->storage == EK_CACHE_I8)
             ek_byte_to_float((float *)(void *)to, from, a->rows, a->columns);
         else
-            memcpy(to, from, plain_bytes(c, a));
+            memcpy(to, from, plain_bytes(c, a->cached));
         from += a->bytes;
     }
 }

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../core/mix.h"
+
 /* Elements are taken one by one with memcpy: numpy aligns the data, but nothing promises it. */
 #define ELEMENT(type, from, i) \
     ({ \
@@ -211,20 +213,14 @@ ek_status ek_dataset_fill(const ek_dataset *data, const ek_executor *executor, c
     return EK_OK;
 }
 
-static uint64_t mix(uint64_t z) {
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 void ek_shuffle(uint32_t *order, uint32_t count, uint32_t seed, uint32_t epoch) {
     const uint64_t g = 0x9E3779B97F4A7C15u;
     for (uint32_t i = 0; i < count; i++)
         order[i] = i;
-    uint64_t k = mix(((uint64_t)seed << 32 | epoch) + g);
+    uint64_t k = ek_mix(((uint64_t)seed << 32 | epoch) + g);
     for (uint32_t i = count; i-- > 1;) {
         k += g;
-        uint64_t r = mix(k) >> 32;
+        uint64_t r = ek_mix(k) >> 32;
         uint32_t j = (uint32_t)(r * (i + 1) >> 32), held = order[i];
         order[i] = order[j];
         order[j] = held;

@@ -288,17 +288,7 @@ def streaming() -> Iterator[Vector]:
         "cache": None,
     }
     yield exchange("status, streaming", scene, "it has what it needs", OP.READ, STATUS, {}, status)
-    waiting = {
-        "state": "waiting",
-        "id": 3,
-        "step": 17,
-        "steps": 100,
-        "next": 0,
-        "rc": 0,
-        "why": "",
-        "session": None,
-        "cache": None,
-    }
+    waiting = status | {"state": "waiting"}
     yield exchange("status, waiting", "waiting", "shard 4 is not there", OP.READ, STATUS, {}, waiting)
     none = {"first": 0, "records": [], "next": 0, "state": "waiting"}
     yield exchange("records, waiting", "waiting", "none yet", OP.READ, RECORDS, {"since": 0, "max": 9}, none)
