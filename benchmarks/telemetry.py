@@ -115,7 +115,7 @@ def _measure(server: Sshd, folder: Path, work: Work, rounds: int, seconds: float
     inputs = np.random.default_rng(0).standard_normal((64, work.size, work.size, 3), dtype=np.float32).transpose(0, 3, 1, 2)
     data = {"inputs": np.ascontiguousarray(inputs), "targets": np.arange(64) % 10}
     with edgekit.connect(server.address, threads=1) as device:
-        session = device.train(program, data, epochs=FOR_EVER, run_dir=folder / "begin")
+        session = device.train(program, data, epochs=FOR_EVER, cache="off", run_dir=folder / "begin")
         host, name = device.info.pid, str(session.id)
         session.detach()
     os.sched_setaffinity(host, {HOST_CORE})
