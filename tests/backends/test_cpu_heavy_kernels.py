@@ -40,7 +40,8 @@ def usable_isas() -> Iterator[str]:
         yield "neon"
 
 
-isas = pytest.mark.parametrize("isa", list(usable_isas()))
+SLOW = {"neon"}  #: emulated
+isas = pytest.mark.parametrize("isa", [pytest.param(i, marks=[pytest.mark.slow] if i in SLOW else []) for i in usable_isas()])
 quick = settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 
 

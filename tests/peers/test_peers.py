@@ -78,6 +78,7 @@ def test_who_does_other_work_is_left_out(result: Result, cheat: str, reason: str
     assert reason in result.failed[cheat]
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     job = measure.make_job(Work("tiny", 32, 4, "full", 1), tmp_path)
     worker = Worker(Path(sys.executable), "tests.peers.cheats:Slow", job.folder, tmp_path / "log")
@@ -101,6 +102,7 @@ def test_layers_compute_what_the_module_does(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(Net(Job.load(tmp_path))(x), module(x), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_has_activations_of_a_trained_one() -> None:
     x = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     network = make_network("resnet50", x)
@@ -133,6 +135,7 @@ def test_walk_lets_go_of_what_nobody_reads() -> None:
     assert alive == [0, 1, 1, 2, 2], "before each layer: its input, and b until the last one has read it"
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")

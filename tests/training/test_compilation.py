@@ -64,7 +64,7 @@ def test_nothing_that_no_update_needs_is_in_the_program() -> None:
         assert not [op for op in ops_of(edgekit.compile(model, example), entry) if op.endswith("grad")]
 
 
-@pytest.mark.parametrize("make", [mobilenet_v2, mobilenet_v3, resnet18, preact_resnet])
+@pytest.mark.parametrize("make", [pytest.param(mobilenet_v2, marks=pytest.mark.slow), mobilenet_v3, resnet18, preact_resnet])
 @pytest.mark.parametrize("update", ["full", "last:2", {"*": 1.0}, {"*weight": 0.25}], ids=str)
 def test_no_batch_norm_and_one_permute(make, update: edgekit.compilation.Update) -> None:  # type: ignore[no-untyped-def]
     program = edgekit.compile(lively(make(classes=10)), (torch.randn(2, 3, 32, 32), CLASSES), update=update)

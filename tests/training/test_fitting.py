@@ -54,6 +54,7 @@ def test_what_fits_stays_as_it_is() -> None:
     assert compiled(memory_bytes(plain)).sha256 == plain.sha256
 
 
+@pytest.mark.slow
 def test_smaller_budgets_take_more_time_and_train_the_same() -> None:
     plain = compiled(None)
     expected = trained(plain)

@@ -263,6 +263,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", ["last:2", {"*": 1.0}], ids=str)
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_networks(make: Callable[[], Case], update: Update) -> None:

@@ -33,7 +33,7 @@ def prepared(name: str, update: Update) -> tuple[nn.Module, torch.Tensor, Model,
 
 
 @pytest.mark.parametrize("update", ["full", "last:2", "bias:4", {"*": 1.0}, {"*weight": 0.3}], ids=str)
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3", "preact_resnet"])
+@pytest.mark.parametrize("name", [pytest.param("mobilenet_v2", marks=pytest.mark.slow), "mobilenet_v3", "preact_resnet"])
 def test_logits_are_the_boards(name: str, update: Update) -> None:
     """Arrays that a training could have left: moved at random, in the trained part."""
     model, x, folded, bindings = prepared(name, update)
