@@ -199,7 +199,8 @@ def _updated(program: Program) -> Iterator[Updated]:
         if isinstance(o.op, SgdUpdate):
             param, grad = (program.tensors[n] for n in o.inputs[:2] if n is not None)
             mine = names.get(param.name, (param.name,))
-            yield Updated(param.name, mine, param.type.shape, grad.type.shape, param.type.nbytes, grad.type.nbytes)
+            updated = param.type.dtype.nbytes(grad.type.shape)
+            yield Updated(param.name, mine, param.type.shape, grad.type.shape, param.type.nbytes, updated)
 
 
 def _parameter_bytes(program: Program) -> int:

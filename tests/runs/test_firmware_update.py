@@ -29,11 +29,11 @@ from edgekit.mcuboot.elf import flat
 from edgekit.sessions.firmware_flash import execute_firmware
 from edgekit.sessions.firmware_plan import plan_firmware
 from edgekit.sessions.flash_events import Event
-from edgekit.virtual import M7, Settings, delete, start, stop, virtual_boards
+from edgekit.virtual import M7, Settings, start, stop, virtual_boards
 from edgekit.virtual.flash import TARGET
+from tests.support.microcontroller import virtual_m7
 from tests.support.proxy import Proxy
 from tests.support.pty import port_to
-from tests.virtual.conftest import need
 
 pytestmark = pytest.mark.slow
 
@@ -43,16 +43,10 @@ UNDEFINED = b"\xff\xde"  #: udf #255
 @pytest.fixture(autouse=True)
 def board(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A new virtual microcontroller, which runs this version's firmware in slot 0."""
-    need("qemu-system-arm")
-    monkeypatch.setenv(
-        "EDGEKIT_CONFIG", str(tmp_path_factory.getbasetemp() / "firmware-config")
-    )  # one key, so one build, for all
-    try:
-        start(Settings.from_profile(M7, machine=M7))
+    folder = tmp_path_factory.getbasetemp() / "firmware-config"  # one key, so one build, for all
+    monkeypatch.setenv("EDGEKIT_CONFIG", str(folder))
+    with virtual_m7():
         yield
-    finally:
-        for one in virtual_boards():
-            delete(one.name)
 
 
 def soon() -> Deadline:

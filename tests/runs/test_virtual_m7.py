@@ -17,9 +17,9 @@ from smpclient.transport.serial import SMPSerialTransport
 
 import edgekit
 from edgekit.cli.main import run
-from edgekit.virtual import M7, Settings, delete, start, virtual_boards
+from edgekit.virtual import M7, virtual_boards
+from tests.support.microcontroller import virtual_m7
 from tests.support.pty import port_to
-from tests.virtual.conftest import need
 
 pytestmark = pytest.mark.slow
 
@@ -27,16 +27,11 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module", autouse=True)
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A virtual microcontroller, and a folder to work in."""
-    need("qemu-system-arm")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEKIT_CONFIG", str(tmp_path_factory.mktemp("config")))
         patch.chdir(tmp_path_factory.mktemp("work"))
-        try:
-            start(Settings.from_profile(M7, machine=M7))
+        with virtual_m7():
             yield
-        finally:
-            for one in virtual_boards():
-                delete(one.name)
 
 
 def small_network() -> torch.nn.Module:

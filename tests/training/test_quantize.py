@@ -22,6 +22,7 @@ from edgekit.graph.ops.quantized import QAdd, QConv2d, QMean, Quantize, fixed_po
 from edgekit.graph.ops.shape import Permute, Reshape
 from edgekit.graph.ops.update import SgdUpdate
 from edgekit.graph.value import DType, Value
+from edgekit.program.inspect import inspect
 from edgekit.training.fold import fold
 from edgekit.training.plan import make_plan, restrict
 from edgekit.training.quantize import Quantized, Range, quantization, quantize
@@ -328,3 +329,11 @@ def test_a_session_repeats_to_the_bit(net: Net) -> None:
     options = {"update": "last:1", "optimizer": edgekit.SGD(lr=0.05)}
     runs = [trained(net, 16, edgekit.Int8(torch.linspace(-2, 2, 8 * 432).reshape(8, 3, 12, 12)), **options)[0] for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_trained_integers_count_a_byte_each(net: Net) -> None:
+    inputs = torch.linspace(-2, 2, 8 * 432).reshape(8, 3, 12, 12)
+    program = edgekit.compile(net, (inputs, torch.arange(8) % 5), update="full", quantize=edgekit.Int8(inputs))
+    report = inspect(program)
+    assert {u.bytes for u in report.updated if u.value == "classifier.weight"} == {net.classifier.weight.numel()}
+    assert report.updated_bytes == sum(u.bytes for u in report.updated) <= report.parameter_bytes
