@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import edgekit
 from benchmarks.int8 import CALIBRATION, SETTINGS, compare, first, train
-from edgekit.training.quantize import Int8
 from examples.digits.network import DigitNet, pretrain
 from examples.digits.world import World, load
 from tests.support.microcontroller import virtual_m7
@@ -42,7 +42,7 @@ def test_a_microcontroller_learns_it_too(
     monkeypatch.setenv("EDGEKIT_CONFIG", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     there = replace(SETTINGS["virtual-m7"], epochs=3)
-    scaled, unscaled = (Int8(shifted.train.inputs[:CALIBRATION], scaled_updates=s) for s in (True, False))
+    scaled, unscaled = (edgekit.Int8(shifted.train.inputs[:CALIBRATION], scaled_updates=s) for s in (True, False))
     with virtual_m7():
         before, after = train(model, shifted, scaled, there.lr, 0, there)
         stood, still = train(model, first(shifted, 100), unscaled, there.lr, 0, there)
