@@ -5,13 +5,16 @@ from __future__ import annotations
 from edgekit.devices import full_address
 from edgekit.doctor.check import Check
 from edgekit.doctor.runner import activity, echo, train
-from edgekit.errors import DeviceError, LinkError
+from edgekit.errors import DeviceError, LinkError, UnsupportedError
+from edgekit.links import Deadline
 from edgekit.links.serial import Line, SerialLink
 from edgekit.links.serial.address import parse
+from edgekit.links.serial.images import Slot, slots
 from edgekit.links.serial.port import open_port
 from edgekit.protocol import PROTOCOL, Client
 from edgekit.protocol.messages import Info
 
+_SECONDS = 20.0  #: for the list of slots
 _GOOD_STARTS = ("power-on", "reset on request")
 
 
@@ -31,6 +34,7 @@ class LineWay:
             Check("frames", self._frames, ("port",)),
             Check("firmware", self._firmware, ("frames",)),
             Check("last start", self._last_start, ("firmware",)),
+            Check("image slots", self._slots, ("firmware",)),
             Check("memory", self._memory, ("firmware",)),
             Check("training step", self._train, ("firmware",)),
         )
@@ -76,6 +80,20 @@ class LineWay:
             )
         return self._info.reset or "unknown"
 
+    def _slots(self) -> str:
+        assert self._line is not None
+        try:
+            found = slots(self._line, Deadline.after(_SECONDS))
+        except UnsupportedError:
+            return "none: this firmware comes and goes by the board's own programmer"
+        for slot in found:
+            if slot.active and not slot.confirmed:
+                raise DeviceError(
+                    f"the firmware in slot {slot.slot} is on trial: the next start runs the other one",
+                    f"`edgekit flash {self._given}` checks and confirms it or brings this version's; --rollback goes back",
+                )
+        return "; ".join(f"{slot.slot}: {slot.version}{_state(slot)}" for slot in found)
+
     def _memory(self) -> str:
         assert self._info is not None
         stack = "unknown" if self._info.stack is None else f"{self._info.stack} bytes"
@@ -85,3 +103,9 @@ class LineWay:
     def _train(self) -> str:
         assert self._client is not None
         return train(self._client, self._given)
+
+
+def _state(slot: Slot) -> str:
+    if slot.active:
+        return ", runs"
+    return "" if slot.bootable else ", not whole"

@@ -209,6 +209,9 @@ def test_a_trial_that_somebody_left_is_ended_first(tmp_path: Path, capsys: pytes
     with edgekit.connect(M7) as device:
         device.client.reset()
     assert flags(state()[1]) == "bootable active"
+    assert run(["doctor", M7, "--json"]) != 0
+    trouble = next(c for c in json.loads(capsys.readouterr().out)["checks"] if c["name"] == "image slots")
+    assert "slot 1 is on trial" in trouble["cause"]
     image = other(1, 9)
     plan = ask(capsys, "flash", M7, "--runner", saved(image, tmp_path))["plan"]
     assert [step["step"] for step in plan["steps"]] == ["goback", "upload", "trial", "reset", "health", "confirm"]

@@ -127,6 +127,7 @@ def test_the_command_line_works_as_for_other_devices(
     assert len(ask("bench", M7, file, "--steps", "3", "--profile")["ops"]) > 8
     checks = ask("doctor", M7)["checks"]
     assert [c["name"] for c in checks if c["outcome"] != "ok"] == []
+    assert next(c["detail"] for c in checks if c["name"] == "image slots").endswith(", runs")
     assert {"name": M7, "link": "serial"}.items() <= ask("devices", "--timeout", "0.1")["found"][0].items()
 
 
