@@ -181,7 +181,7 @@ class _Job:
 
 def _peak(entries: dict[str, Entry], capability: Capability) -> Peak:
     """Of a training step, without recomputation, which takes long to choose."""
-    return peak_of(lower(entries["train_step"], capability, recompute=0).entry.graph)
+    return peak_of(lower(entries["train_step"], capability).graph)
 
 
 def _capability(board: Board) -> Capability:

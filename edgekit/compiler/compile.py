@@ -20,6 +20,7 @@ from edgekit.compiler.planner import MemoryPlan, plan_memory
 from edgekit.compiler.prefix import split_prefix
 from edgekit.compiler.recompute import BUDGET, recompute_activations, recompute_parameters
 from edgekit.compiler.rewrite import is_update
+from edgekit.compiler.samples import group_samples
 from edgekit.compiler.scale import fuse_scale_gradients
 from edgekit.compiler.schedule import forward_length, liveness_peak, schedule
 from edgekit.compiler.sink import sink_slices
@@ -37,7 +38,7 @@ _WORTH = 0.95
 
 @dataclass(frozen=True)
 class Lowered:
-    """One entry, ready to be written."""
+    """One entry, ready to be written, and its memory."""
 
     entry: Entry
     memory: MemoryPlan
@@ -66,9 +67,14 @@ def compile_program(
         UnsupportedError: the backend has no kernel for an op.
     """
     started = time.perf_counter()
-    lowered = {name: lower(entry, capability, recompute) for name, entry in entries.items()}
-    if capability.caches and "train_step" in lowered and (split := split_prefix(lowered["train_step"].entry, batch)):
-        lowered |= {"prefix": _planned(split.prefix), "suffix": _planned(split.suffix)}
+    whole = {name: lower(entry, capability) for name, entry in entries.items()}
+    split = split_prefix(whole["train_step"], batch) if capability.caches and "train_step" in whole else None
+    if split is not None:
+        whole |= {"prefix": split.prefix, "suffix": split.suffix}
+    if not capability.small:
+        within = {} if split is None else {"train_step": split.prefix.graph}
+        whole = {name: group_samples(entry, batch, within.get(name)) for name, entry in whole.items()}
+    lowered = {name: lay_out(entry, capability, recompute) for name, entry in whole.items()}
     ordered = [lowered[name] for name in (kind.name.lower() for kind in EntryKind) if name in lowered]
     ops = [node for low in ordered for node in low.entry.graph.nodes if not isinstance(node.op, Reshape)]
     notes = {
@@ -88,18 +94,19 @@ def compile_program(
     return replace(program, seconds={**(seconds or {}), "compile": round(time.perf_counter() - started, 3)})
 
 
-def lower(entry: Entry, capability: Capability, recompute: float = BUDGET) -> Lowered:
-    """Passes, order and memory of one entry. Activations are recomputed in the order found, which is then looked for anew."""
+def lower(entry: Entry, capability: Capability) -> Entry:
+    """Passes and order of one entry."""
     graph = split_weight_gradients(optimize(entry.graph, capability))
     _require_kernels(graph, capability)
-    graph = order(graph, capability)
+    return replace(entry, graph=order(graph, capability))
+
+
+def lay_out(entry: Entry, capability: Capability, recompute: float = BUDGET) -> Lowered:
+    """Activations are recomputed in the order found, which is then looked for anew."""
+    graph = entry.graph
     if recompute and (smaller := recompute_activations(graph, recompute)) is not graph:
         graph = min(smaller, order(smaller, capability), key=liveness_peak)
-    return _planned(replace(entry, graph=graph))
-
-
-def _planned(entry: Entry) -> Lowered:
-    return Lowered(entry, plan_memory(entry.graph))
+    return Lowered(replace(entry, graph=graph), plan_memory(graph))
 
 
 def optimize(graph: Graph, capability: Capability) -> Graph:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.compiler import compile_program
-from edgekit.compiler.compile import lower
+from edgekit.compiler.compile import lay_out, lower
 from edgekit.compiler.lifetimes import Buffer, buffers, lower_bound
 from edgekit.compiler.planner import peak, place, plan_memory
 from edgekit.compiler.rewrite import roots
@@ -126,7 +126,7 @@ def test_planned_within_a_twentieth_of_the_bound(
 ) -> None:
     _net, model = make()
     for name, entry in make_plan(model, scheme(model), SGD(0.1, 0.9)).items():
-        memory = lower(entry, CPU).memory
+        memory = lay_out(lower(entry, CPU), CPU).memory
         assert memory.placement.arena_bytes <= 1.05 * memory.lower_bound, name
 
 
@@ -135,7 +135,7 @@ def test_the_last_blocks_need_a_fraction_of_the_whole() -> None:
     for scheme in (everything, lambda m: last(m, 36)):
         _net, model = mobilenet_v2()
         entries = make_plan(model, scheme(model), SGD(0.1, 0.9))
-        arenas.append(lower(entries["train_step"], CPU, recompute=0).memory.placement.arena_bytes)
+        arenas.append(lay_out(lower(entries["train_step"], CPU), CPU, recompute=0).memory.placement.arena_bytes)
     assert arenas[1] < arenas[0] / 3
 
 

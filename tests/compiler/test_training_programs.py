@@ -166,7 +166,7 @@ def test_fusion_leaves_products_only() -> None:
 
 def test_a_parameter_is_updated_as_soon_as_its_gradient_exists() -> None:
     _net, model = inverted_residuals()
-    graph = lower(make_plan(model, everything(model), SGD(0.1))["train_step"], Everything()).entry.graph  # type: ignore[arg-type]
+    graph = lower(make_plan(model, everything(model), SGD(0.1))["train_step"], Everything()).graph  # type: ignore[arg-type]
     view = roots(graph)
     for i, node in enumerate(graph.nodes):
         if isinstance(node.op, SgdUpdate):

@@ -28,6 +28,7 @@ class Everything:
     name = "everything"
     backend = 1
     caches = False
+    small = False
 
     def supports(self, _node: Node) -> bool:
         return True

@@ -1,0 +1,138 @@
+"""Large activations are computed for a few samples at a time, as long as nothing has to be kept of them.
+
+A layer of a large image writes more than a processor's caches hold, and the next one reads it from memory again. What depends on
+samples and constants alone needs no such array as a whole: a group of samples goes through all those layers, then the next
+group, and only the small result at the end is put together. The kernels compute each sample's rows from that sample's, so the
+numbers stay the same (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, call such groups micro-batches).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edgekit.compiler.rewrite import roots, with_nodes
+from edgekit.graph.entry import Entry, Role
+from edgekit.graph.graph import Graph, Node
+from edgekit.graph.op import Op
+from edgekit.graph.ops.conv import Conv2d
+from edgekit.graph.ops.elementwise import Affine, Binary, Unary
+from edgekit.graph.ops.linear import Linear
+from edgekit.graph.ops.pool import AvgPool2d, MaxPool2d
+from edgekit.graph.ops.quantized import Dequantize, QAdd, QConv2d, Quantize
+from edgekit.graph.ops.shape import Concat, Permute, Reshape, Slice
+from edgekit.graph.value import Type, Value
+
+_LARGE = 4 << 20  #: bytes that a node reads and makes for the whole batch: more than stays in a core's caches
+_SMALL = 1 << 20  #: bytes of all samples' results that are put together
+_OPS: frozenset[type[Op]] = frozenset(
+    {Affine, AvgPool2d, Binary, Conv2d, Dequantize, Linear, MaxPool2d, Permute, QAdd, QConv2d, Quantize, Reshape, Unary}
+)
+
+
+def group_samples(entry: Entry, batch: int, within: Graph | None = None) -> Entry:
+    """The entry, its beginning in groups of samples where that begins with large arrays; else the entry itself.
+
+    ``within``: only what this graph computes too, in the same groups as there.
+    """
+    found = _by_sample(entry, batch)
+    if within is not None:
+        theirs = {v for node in within.nodes for v in node.writes}
+        found = (node for node in found if theirs.issuperset(node.writes))
+    region = _large(list(found), entry.graph)
+    if not region:
+        return entry
+    most = max(_made(node) for node in region)
+    counts = [n for n in range(1, len(Concat.operands) + 1) if batch % n == 0]
+    count = next((n for n in counts if most <= n * _LARGE), counts[-1])
+    return replace(entry, graph=_grouped(entry.graph, region, count)) if count > 1 else entry
+
+
+def _by_sample(entry: Entry, batch: int) -> Iterator[Node]:
+    """The nodes, in order, that depend on samples and on what does not change meanwhile, each sample's rows on that sample's."""
+    root = roots(entry.graph)
+    fixed = {*entry.graph.constants}
+    if not any(node.op.mutates for node in entry.graph.nodes):
+        fixed |= {*entry.graph.state}
+    known = {p.value for p in entry.ports if p.role is Role.INPUT and p.value.shape[0] == batch}
+    for node in entry.graph.nodes:
+        varying = [v for v in node.reads if root.get(v, v) not in fixed]
+        if varying and all(v in known for v in varying) and _rowwise(node, varying, batch):
+            known.update(node.writes)
+            yield node
+
+
+def _rowwise(node: Node, varying: list[Value], batch: int) -> bool:
+    if any(not v.shape or v.shape[0] % batch for v in (*varying, *node.writes)):
+        return False
+    match node.op:
+        case Permute(perm=perm):
+            return perm[0] == 0
+        case Binary():
+            return list(node.reads) == varying and len({v.shape for v in varying}) == 1
+        case op:
+            return type(op) in _OPS
+
+
+def _large(nodes: list[Node], graph: Graph) -> list[Node]:
+    """Those up to the last that makes a large array, and on to where little has to be put together."""
+    last = max((i for i, node in enumerate(nodes) if _made(node) > _LARGE), default=-1)
+    if last < 0:
+        return []
+    sizes = {n: sum(v.nbytes for v in _results(graph, nodes[:n])) for n in range(last + 1, len(nodes) + 1)}
+    least = min(sizes.values())
+    return nodes[: next(n for n, size in sizes.items() if size <= max(least, _SMALL))]
+
+
+def _made(node: Node) -> int:
+    return 0 if isinstance(node.op, Reshape) else sum(v.nbytes for v in node.writes)
+
+
+def _results(graph: Graph, region: list[Node]) -> list[Value]:
+    """What the region makes and others read."""
+    inside = set(region)
+    read = {v for node in graph.nodes if node not in inside for v in node.reads} | {*graph.outputs}
+    return [v for node in region for v in node.writes if v in read]
+
+
+def _grouped(graph: Graph, region: list[Node], count: int) -> Graph:
+    """The region ``count`` times, for as many samples each, before all other nodes but the views of what does not change."""
+    inside = set(region)
+    root = roots(graph)
+    fixed = {*graph.constants, *graph.state}
+    views = [n for n in graph.nodes if isinstance(n.op, Reshape) and all(root.get(v, v) in fixed for v in n.reads)]
+    nodes = list(views)
+    results = _results(graph, region)
+    pieces: dict[Value, list[Value]] = {v: [] for v in results}
+    for group in range(count):
+        mine: dict[Value, Value] = {}
+        for node in region:
+            for v in node.reads:
+                if v in graph.inputs and v not in mine:
+                    mine[v] = _rows(v, group, count)
+                    nodes.append(Node(Slice(0, group * mine[v].shape[0], mine[v].shape[0]), (v,), (mine[v],), node.origin))
+            mine |= {v: _rows(v, group, count) for v in node.writes}
+            nodes.append(_of(node, mine))
+        for v in results:
+            pieces[v].append(mine[v])
+    for v in results:
+        parts = (*pieces[v], *[None] * (len(Concat.operands) - count))
+        nodes.append(Node(Concat(0), parts, (v,), graph.producers()[v].origin))
+    done = {*inside, *views}
+    return with_nodes(graph, [*nodes, *(node for node in graph.nodes if node not in done)])
+
+
+def _rows(value: Value, group: int, count: int) -> Value:
+    rows = value.shape[0] // count
+    return Value(f"{value.name}.rows{group * rows}", Type((rows, *value.shape[1:]), value.dtype))
+
+
+def _of(node: Node, mine: dict[Value, Value]) -> Node:
+    """The node for those samples."""
+    inputs, outputs = (tuple(None if v is None else mine.get(v, v) for v in values) for values in (node.inputs, node.outputs))
+    op = node.op
+    if isinstance(op, Reshape):
+        made = outputs[0]
+        assert made is not None
+        op = Reshape.to(made.shape)
+    return replace(node, op=op, inputs=inputs, outputs=outputs)
