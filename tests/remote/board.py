@@ -56,8 +56,8 @@ class Peak:
     def _look(self) -> None:
         while not self._over.is_set():
             sizes = 0
-            for path in self._home.glob("sessions/*/spool/*"):
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a spool goes while it is looked at
+                for path in self._home.glob("sessions/*/spool/*"):
                     sizes += path.stat().st_size
             self.bytes = max(self.bytes, sizes)
             self.looks += sizes > 0
