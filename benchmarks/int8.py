@@ -5,7 +5,7 @@ noisy, with the demonstration's sparse scheme: in float32, in int8, and in int8 
 learning rate and at larger ones. Accuracy is that of the runner, in the precision that it trained in.
 
 ``--device virtual-m7`` trains and measures int8 on a microcontroller (``edgekit virtual start virtual-m7`` first), float32 on
-this machine, both sample by sample and without momentum, whose float32 arrays would not fit there; about ten minutes a training.
+this machine, both sample by sample and without momentum, whose float32 arrays would not fit there; about six minutes a training.
 """
 
 from __future__ import annotations
@@ -104,8 +104,7 @@ def first(world: World, samples: int) -> World:
 def main(seeds: int, epochs: int | None, pretraining: int, device: str, samples: int, unscaled: tuple[float, ...]) -> None:
     """Print accuracies."""
     clean, shifted = load()
-    to = SETTINGS[device]
-    to = replace(to, epochs=epochs or to.epochs)
+    to = replace(SETTINGS[device], epochs=epochs or SETTINGS[device].epochs)
     rows = compare(pretrain(clean.train, pretraining, lambda: None), first(shifted, samples), seeds, to, unscaled)
     made = Table(title=f"Digits, shifted, {UPDATE}", box=SIMPLE)
     for name in ("training", "before", "after, mean", "by seed"):

@@ -102,7 +102,7 @@ def lower(entry: Entry, capability: Capability) -> Entry:
 
 
 def lay_out(entry: Entry, capability: Capability, recompute: float = BUDGET) -> Lowered:
-    """Activations are recomputed in the order found, which is then looked for anew."""
+    """Memory of one entry. Activations are recomputed in the order found, which is then looked for anew."""
     graph = entry.graph
     if recompute and (smaller := recompute_activations(graph, recompute)) is not graph:
         graph = min(smaller, order(smaller, capability), key=liveness_peak)

@@ -115,9 +115,10 @@ def _grouped(graph: Graph, region: list[Node], count: int) -> Graph:
             nodes.append(_of(node, mine))
         for v in results:
             pieces[v].append(mine[v])
+    maker = graph.producers()
     for v in results:
         parts = (*pieces[v], *[None] * (len(Concat.operands) - count))
-        nodes.append(Node(Concat(0), parts, (v,), graph.producers()[v].origin))
+        nodes.append(Node(Concat(0), parts, (v,), maker[v].origin))
     done = {*inside, *views}
     return with_nodes(graph, [*nodes, *(node for node in graph.nodes if node not in done)])
 

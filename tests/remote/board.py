@@ -55,9 +55,11 @@ class Peak:
 
     def _look(self) -> None:
         while not self._over.is_set():
-            sizes = 0
+            sizes, paths = 0, list[Path]()
             with contextlib.suppress(OSError):  # a spool goes while it is looked at
-                for path in self._home.glob("sessions/*/spool/*"):
+                paths += self._home.glob("sessions/*/spool/*")
+            for path in paths:
+                with contextlib.suppress(OSError):
                     sizes += path.stat().st_size
             self.bytes = max(self.bytes, sizes)
             self.looks += sizes > 0
