@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,8 @@ class Client:
         return self._ask(m.LoadRequest(path=path), m.Loaded, LOAD_SECONDS)
 
     def start(self, request: m.StartRequest) -> m.Started:
+        if request.session is None:  # which would be started a second time where the first answer is lost
+            request = request.but(token=1 + secrets.randbits(63))
         return self._ask(request, m.Started, LOAD_SECONDS)
 
     def status(self) -> m.Status:

@@ -5,7 +5,7 @@ A reply ignores keys that it does not know, so that a newer runner's answers sti
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from smp.message import ReadRequest, WriteRequest
@@ -55,8 +55,8 @@ class Cache(BaseModel):
 class StartRequest(WriteRequest):
     """``seed`` and ``every`` and the like are docs/protocol.md's; what is not given does not travel.
 
-    With ``session`` (and then ``program``) the board keeps the training under that id; the same request once more is answered
-    as the first time.
+    With ``session`` (and then ``program``) the board keeps the training under that id. The same request once more is answered
+    as the first time, known by that id or by ``token``, a number above 0 that no other start has.
     """
 
     _GROUP_ID = GROUP
@@ -77,13 +77,14 @@ class StartRequest(WriteRequest):
     out: str | None = None
     profile: bool | None = None
     steps: int | None = None
+    token: int | None = None
     session: str | None = None
     program: str | None = None
 
-    def with_state(self, path: str) -> StartRequest:
-        """The same start from other parameters."""
+    def but(self, **keys: Any) -> StartRequest:
+        """The same start with other values of some keys."""
         own = self.model_dump(exclude=set(WriteRequest.model_fields), exclude_none=True)
-        return StartRequest.model_validate(own | {"state": path})
+        return StartRequest.model_validate(own | keys)
 
 
 class StatusRequest(ReadRequest):

@@ -467,7 +467,7 @@ class Device:
             copy = self._copies.get(request.state or "")
             if copy is None:
                 raise
-        again = request.with_state(self._put(copy))
+        again = request.but(state=self._put(copy))
         return self._using_disk(lambda: self.client.start(again), bytes_)
 
     def _using_disk(self, do: Callable[[], T], bytes_: int) -> T:

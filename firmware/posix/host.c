@@ -21,6 +21,7 @@ enum { CLIENTS = 8, BACKLOG = 16, ANSWERS = 16 /* of one client in a row */ };
 
 #define POLL_NS 1000000u      /* between two looks at the sockets while a step runs */
 #define SECOND_NS 1000000000u
+#define PATIENCE_NS (90ull * SECOND_NS) /* for which a host that was cut off tries to come back, and more */
 #define SILENT_NS (60ull * SECOND_NS) /* a client that says nothing for so long gives its place to another */
 
 typedef struct {
@@ -34,6 +35,7 @@ typedef struct {
     int listener, wake;
     uint64_t polled; /* the last look at the sockets */
     uint64_t busy;   /* when somebody last needed this process */
+    uint64_t seen;   /* when somebody was last connected */
     uint64_t idle_ns;
     bool more;       /* a client has a message that is not answered yet */
     uint32_t said_id; /* the session and state that the log tells of */
@@ -136,12 +138,30 @@ static bool connected(const host *h) {
     return false;
 }
 
+/* Whether the session waits for data that only the host can bring that started it, and is not kept for a later one. */
+static bool needs_its_host(const host *h) {
+    const ek_session *s = &h->runner.training.session;
+    return ek_session_waits(s) && !s->kept.id.text[0];
+}
+
+static uint64_t longest(const host *h) {
+    return needs_its_host(h) && PATIENCE_NS < h->idle_ns ? PATIENCE_NS : h->idle_ns;
+}
+
 /* Until when to wait for a client, in milliseconds; -1: for ever. */
 static int patience(const host *h) {
-    uint64_t idle = ek_board_clock() - h->busy;
+    uint64_t alone = ek_board_clock() - (needs_its_host(h) ? h->seen : h->busy);
     if (connected(h))
         return -1;
-    return idle >= h->idle_ns ? 0 : (int)((h->idle_ns - idle) / 1000000 + 1);
+    return alone >= longest(h) ? 0 : (int)((longest(h) - alone) / 1000000 + 1);
+}
+
+/* Its shards take room, and it keeps others from the board. */
+static void stop_abandoned(host *h) {
+    if (!needs_its_host(h) || connected(h) || ek_board_clock() - h->seen < longest(h))
+        return;
+    ek_log("session %u waited for a host that does not come back", h->runner.training.session.id);
+    h->runner.training.session.stop_requested = true;
 }
 
 /* The log tells when a session begins and ends. */
@@ -159,17 +179,20 @@ static void tell_session(host *h) {
 
 static void live(host *h) {
     ek_training *training = &h->runner.training;
-    h->busy = ek_board_clock();
+    h->busy = h->seen = ek_board_clock();
     while (!ek_runner_ends(&h->runner)) {
         if (ek_training_steps(training))
             poll_host(h);
         else
             attend(h, patience(h));
         tell_session(h);
+        stop_abandoned(h);
         if (ek_training_steps(training))
             ek_session_step(&training->session);
         tell_session(h);
         uint64_t now = ek_board_clock();
+        if (connected(h))
+            h->seen = now;
         if (ek_training_runs(training) || connected(h))
             h->busy = now;
         else if (now - h->busy >= h->idle_ns)

@@ -526,6 +526,7 @@ ek_status ek_session_start(ek_session *session, ek_executor *executor, const ek_
         .state = EK_RUNNING,
         .id = session->id + 1,
         .kind = request->kind,
+        .token = request->token,
         .metrics = session->metrics,
         .executor = executor,
         .entry = ek_program_entry(&executor->program, request->kind),

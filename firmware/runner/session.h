@@ -18,6 +18,7 @@ typedef struct {
     bool shuffle, reset, profile;
     uint64_t every, steps; /* 0: no checkpoint by steps; no limit */
     uint64_t every_ns;     /* 0: no checkpoint by time */
+    uint64_t token;        /* by which the same start is known again; 0: it has none */
     uint64_t until;        /* the last step, counted from the training's begin; 0: as `epochs` and `steps` say */
     ek_kept kept;          /* what is known of the folder that keeps this training */
     const uint8_t *map;    /* a new kept training's request as it came; NULL where it goes on */
@@ -50,6 +51,7 @@ typedef struct {
     bool stop_requested; /* takes effect when the step under way is finished */
     ek_error error;      /* why it failed */
     uint32_t id, kind;
+    uint64_t token; /* of its start */
     uint64_t step, steps; /* done, planned: both count from the training's begin, also where it was resumed */
 
     ek_position position; /* of the last training; a checkpoint holds it */

@@ -88,6 +88,7 @@ ek_status ek_start_read(const ek_cbor *map, ek_session_request *r, ek_error *err
         ek_read_uint(map, "seed", train, UINT32_MAX, &seed, error) != EK_OK ||
         ek_read_uint(map, "every", false, UINT64_MAX, &r->every, error) != EK_OK ||
         ek_read_uint(map, "steps", false, UINT64_MAX, &r->steps, error) != EK_OK ||
+        ek_read_uint(map, "token", false, UINT64_MAX, &r->token, error) != EK_OK ||
         ek_read_bool(map, "shuffle", train, &r->shuffle, error) != EK_OK ||
         ek_read_bool(map, "reset", false, &r->reset, error) != EK_OK ||
         ek_read_bool(map, "profile", false, &r->profile, error) != EK_OK)

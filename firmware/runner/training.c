@@ -197,6 +197,10 @@ static ek_status start(void *context, const ek_cbor *request, ek_cbor_writer *to
     ek_started started;
     if (ek_start_read(request, &r, error) != EK_OK)
         return error->status;
+    if (r.token && r.token == t->session.token) { /* the answer was lost on its way */
+        ek_started_write(&t->session.kept.started, to);
+        return EK_OK;
+    }
     if (r.kept.id.text[0] ? ek_sessions_start(t, request, &r, &started, error) != EK_OK
                           : ek_training_start(t, &r, &started, error) != EK_OK)
         return error->status;

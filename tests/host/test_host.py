@@ -23,7 +23,8 @@ from smp.header import OP, Flag, Header, Version
 from edgekit.protocol.client import PROTOCOL
 from edgekit.protocol.status import Status
 from tests.host.home import Home, records_of, session_of, training, wait_for
-from tests.runner.make_golden import INFO, RECORDS, RESUME, SESSIONS, START, STATUS, STOP, TRAINING
+from tests.runner.feeding import PROGRAM, Feeding
+from tests.runner.make_golden import INFO, LOAD, RECORDS, RESUME, SESSIONS, START, STATUS, STOP, TRAINING
 from tests.runner.process import RESET, Runner, RunnerError
 
 LONG = {"samples": 4000, "epochs": 10**5}
@@ -320,6 +321,27 @@ def test_it_ends_when_nobody_needs_it(home: Home, tmp_path: Path) -> None:
     assert host.process.wait(RUN_SECONDS) == 0
     assert time.monotonic() - before < 5
     assert not (home.path / "run" / "socket").exists()
+
+
+def test_an_evaluation_whose_host_does_not_come_back_is_stopped(home: Home, tmp_path: Path) -> None:
+    runner = home.attach("--idle", "1")
+    feeding = Feeding(runner, tmp_path / "spool", "evaluate")
+    PROGRAM.save(tmp_path / "model.ekp")
+    runner.ask(LOAD, path=str(tmp_path / "model.ekp"))
+    feeding.start()
+    feeding.bring(0)
+    feeding.bring(1)
+    (feeding.folder / "2.part").write_bytes(b"half a shard")
+    feeding.wait_until_it_waits()
+    runner.close()
+    time.sleep(0.3)
+    late = home.attach()
+    assert late.ask(STATUS)["state"] == "waiting", "it may come back"
+    late.close()
+    wait_for(lambda: "waited for a host" in log_of(home))
+    wait_for(lambda: list(feeding.folder.iterdir()) == [])
+    wait_for(lambda: home.holder() == 0)
+    assert "session 1 : stopped at step" in log_of(home)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

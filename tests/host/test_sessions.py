@@ -48,6 +48,19 @@ def test_training_survives_the_end_of_its_connection(home: Home, tmp_path: Path)
     assert session_of(second, "s1")["state"] == "stopped"
 
 
+def test_a_start_whose_answer_was_lost_is_answered_again(home: Home, tmp_path: Path) -> None:
+    keys = training(tmp_path)
+    evaluate = {"kind": "evaluate", "data": keys["data"], "program": keys["program"], "token": 2**63 + 1}
+    runner = home.attach()
+    started = runner.ask(START, **evaluate)
+    assert home.attach().ask(START, **evaluate) == started
+    assert runner.finish()["state"] == "done"
+    assert runner.ask(START, **evaluate) == started
+    assert (runner.ask(STATUS)["state"], runner.ask(STATUS)["id"]) == ("done", started["id"])
+    assert runner.ask(START, **evaluate | {"token": 1})["id"] == started["id"] + 1
+    runner.finish()
+
+
 def test_two_watchers_see_every_record_once(home: Home, tmp_path: Path) -> None:
     starter = home.attach()
     watchers = [home.attach(), home.attach()]

@@ -6,17 +6,19 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
+from edgekit import Metrics, connect
 from edgekit.errors import LinkLost
 from edgekit.links.ssh import Connection
 from edgekit.links.ssh.stream import Stream
 from edgekit.protocol import client
 from edgekit.sessions import session as sessions
 from tests.remote.board import Peak, Remote, bound
-from tests.remote.training import STREAMED, check, train, undisturbed
+from tests.remote.training import PROGRAM, STREAMED, check, data, train, undisturbed
 from tests.support.proxy import Proxy
 
 WORST = 20.0  #: seconds for a session that is cut once
@@ -38,20 +40,26 @@ class Cutter:
         self.at = self.count = 0
         self.late = False
         self._lock = threading.Lock()
-        monkeypatch.setattr(Stream, "send", self._around(Stream.send))
-        monkeypatch.setattr(Connection, "start", self._around(Connection.start))  # a command: the runner's, or `digest`
+        monkeypatch.setattr(Stream, "send", self._around(Stream.send, waits=False))
+        monkeypatch.setattr(
+            Connection, "start", self._around(Connection.start, waits=True)
+        )  # a command: the runner's, or `digest`
 
-    def _around(self, do: Callable[..., Any]) -> Callable[..., Any]:
+    def _around(self, do: Callable[..., Any], waits: bool) -> Callable[..., Any]:
+        """``waits``: for an answer of the server's, without which there is nothing to be cut."""
+
         def call(*arguments: Any) -> Any:
             with self._lock:
                 self.count += 1
                 now = self.count == self.at
             if now and not self.late:
                 self.proxy.cut()
+            self.proxy.mute = now and self.late and not waits
             result = do(*arguments)
             if now and self.late:
-                time.sleep(0.01)  # the board has done it by then
+                time.sleep(0.03)  # the board has done it by then
                 self.proxy.cut()
+                self.proxy.mute = False
             return result
 
         return call
@@ -61,7 +69,7 @@ class Cutter:
 
 
 def complete(remote: Remote, **options: Any) -> None:
-    """One whole session, which nobody helps."""
+    """One whole training, which nobody helps."""
     begin = time.monotonic()
     with remote.connect() as device:
         before = {s.id for s in device.sessions.list()}
@@ -74,14 +82,36 @@ def complete(remote: Remote, **options: Any) -> None:
     assert time.monotonic() - begin < WORST
 
 
-def sweep(remote: Remote, cutter: Cutter, points: Callable[[int], Any], late: bool, **options: Any) -> int:
-    """Cut at each of the points in turn, until nothing is left to be cut; how many there are."""
+def evaluate(remote: Remote) -> None:
+    """One whole evaluation of shards, which nobody helps; nothing of it stays."""
+    begin = time.monotonic()
+    with remote.connect() as device:
+        assert device.evaluate(PROGRAM, data(), stream=True, spool=4000) == evaluated()
+    assert not [path for path in remote.home.path.glob("work/*/*") if path.name.split(".")[0].isdigit()]
+    assert time.monotonic() - begin < WORST
+
+
+@cache
+def evaluated() -> Metrics:
+    with connect("local", threads=1) as device:
+        return device.evaluate(PROGRAM, data())
+
+
+def sweep(
+    remote: Remote,
+    cutter: Cutter,
+    points: Callable[[int], Any],
+    late: bool,
+    work: Callable[..., None] = complete,
+    **options: Any,
+) -> int:
+    """Cut the work at each of the points in turn, until nothing is left to be cut; how many there are."""
     for at in itertools.count(1):
         if not points(at):
             continue
         remote.forget_uploads()
         cutter.arm(at, late)
-        complete(remote, **options)
+        work(remote, **options)
         if cutter.count < at:
             return at
     raise AssertionError
@@ -99,6 +129,16 @@ def test_cut_at_everything_that_is_sent_while_data_is_streamed(
     remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     assert sweep(remote, Cutter(remote.proxy, monkeypatch), lambda _: True, late, **STREAMED) > 90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", [False, True], ids=["request lost", "answer lost"])
+def test_cut_at_everything_that_an_evaluation_sends(remote: Remote, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+    assert sweep(remote, Cutter(remote.proxy, monkeypatch), lambda _: True, late, evaluate) > 30
+
+
+def test_an_evaluation_is_cut_now_and_then(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(remote, Cutter(remote.proxy, monkeypatch), lambda at: at % 7 == 5, True, evaluate)
 
 
 def test_cut_now_and_then_while_data_is_streamed(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:

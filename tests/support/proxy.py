@@ -17,6 +17,7 @@ class Proxy:
         silent_after: the same, and then nothing is forwarded either way while the connections stay open: half-open.
         trickle: seconds between single bytes towards the client: slow-loris.
         rate: bytes a second towards the server, over all connections; None: as fast as they come.
+        mute: what goes towards the client is dropped.
         deaf: connections are taken and never forwarded.
         sent: bytes forwarded towards the server.
     """
@@ -27,6 +28,7 @@ class Proxy:
         self.cut_after: int | None = None
         self.silent_after: int | None = None
         self.trickle = 0.0
+        self.mute = False
         self.deaf = False
         self.rate: float | None = None
         self.sent = 0
@@ -40,7 +42,7 @@ class Proxy:
     def heal(self) -> None:
         """Forward new connections as if nothing had been; the broken ones stay broken."""
         self.cut_after = self.silent_after = None
-        self.deaf = False
+        self.deaf = self.mute = False
         self.trickle = self.delay = 0.0
 
     def cut(self) -> None:
@@ -80,6 +82,8 @@ class Proxy:
                 if silenced or self._is_silent():
                     silenced = True
                     continue  # for good, on this connection
+                if self.mute and not up:
+                    continue
                 if up and not self._count(len(data)):
                     self.cut()
                     return
