@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from importlib.metadata import version as _version
 from pathlib import Path
 
+import ziglang
+
 from edgekit.errors import EdgekitError, InputError
 from edgekit.files import cache_root, locked, write_atomic
 
@@ -230,7 +232,9 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 }
 
 _LIBRARIES = ("-lm", "-pthread")
-_EMPTY_PROGRAM = (str(FIRMWARE / "tools" / "empty.c"), *_LIBRARIES)
+_EMPTY_PROGRAM = str(FIRMWARE / "tools" / "empty.c")
+#: The options of `zig build-exe` for which zig keeps the same C library as for `zig cc` with ours, which takes no -j.
+_C_LIBRARY = ("-OReleaseFast", "-fstrip", "-fno-unwind-tables", "--gc-sections", "-lc", f"-j{3 * (os.cpu_count() or 1)}")
 
 _COMMON = ("-std=gnu11", "-Wall", "-Wextra", "-fno-math-errno", "-ffp-contract=fast")
 
@@ -352,7 +356,7 @@ def _compiler(target: Target) -> tuple[tuple[str, ...], str]:
     """The command that compiles for a target, and what tells this version of it from others."""
     for name in target.compilers:
         if name == "zig":
-            return (sys.executable, "-m", "ziglang", "cc"), "zig " + _version("ziglang")
+            return (str(Path(ziglang.__file__).parent / "zig"), "cc"), "zig " + _version("ziglang")
         if path := shutil.which(name):
             return (path,), subprocess.run((path, "--version"), capture_output=True, text=True, check=True).stdout
     names = " or ".join(target.compilers)
@@ -398,8 +402,8 @@ def _make(
     link = (*compiler, *target.flags, *target.link)
     empty = folder / f"{_digest(version, link)}.empty"
     if work and target.compilers == ("zig",) and not target.port and not empty.exists():
-        # zig compiles its C library for a target at the first link, half a minute: the objects are compiled beside it.
-        work.insert(0, ("C library", (*link, *_EMPTY_PROGRAM), empty))
+        # zig compiles its C library for a target at the first link, a thousand files, by default one at a time on two cores.
+        work.insert(0, ("C library", (compiler[0], "build-exe", *target.flags[:2], *_C_LIBRARY, _EMPTY_PROGRAM), empty))
     with _workers(executor) as pool:
         futures = {pool.submit(_run, *item): item[0] for item in work}
         try:
@@ -436,7 +440,8 @@ def _run(label: str, command: tuple[str, ...], output: Path) -> None:
     """Run the compiler. ``output`` appears whole or not at all, whoever else makes it at the same time."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".making-") as folder:
         unfinished = Path(folder) / output.name
-        done = subprocess.run((*command, "-o", str(unfinished)), capture_output=True, text=True, errors="replace")
+        where = (f"-femit-bin={unfinished}",) if "build-exe" in command else ("-o", str(unfinished))
+        done = subprocess.run((*command, *where), capture_output=True, text=True, errors="replace")
         if done.returncode != 0:
             said = (done.stderr + done.stdout).strip()
             raise BuildError(f"compiling {label} failed (exit code {done.returncode}):\n{said}\ncommand: {' '.join(command)}")

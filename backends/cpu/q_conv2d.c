@@ -3,10 +3,6 @@
  * input's place, where rows that are still needed are kept aside. */
 #include "quant.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 enum { COLUMNS = 16, VECTORS = COLUMNS / EK_LANES, TILE = 4, ROWS = 4 * TILE };
 
 typedef int8_t bytes __attribute__((vector_size(COLUMNS)));
@@ -126,14 +122,16 @@ static void gather(const conv *c, size_t row, int16_t *to) {
     }
 }
 
+typedef int16_t pairs __attribute__((vector_size(EK_LANES * 4)));
+
 /* Lane by lane, the products of two int16 pairs, added. */
 EK_INLINE ek_vi multiply_pairs(ek_vi a, ek_vi b) {
 #if defined(__AVX512F__)
-    return (ek_vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+    return (ek_vi)__builtin_ia32_pmaddwd512((pairs)a, (pairs)b);
 #elif defined(__AVX2__)
-    return (ek_vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+    return (ek_vi)__builtin_ia32_pmaddwd256((pairs)a, (pairs)b);
 #elif defined(__SSE2__)
-    return (ek_vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
+    return (ek_vi)__builtin_ia32_pmaddwd128((pairs)a, (pairs)b);
 #else
     return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
 #endif

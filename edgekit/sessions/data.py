@@ -170,11 +170,12 @@ def _check_values(name: str, array: Array, port: PortRecord, program: Program) -
         if program.tensors[port.tensor].type.dtype is DType.I32:
             bad = _outside(part, port)
             why = f"out of range: the program takes {port.low} to {port.high - 1}"
+            hint = "correct the data, or compile a model with an output for each class"
         else:
             bad, why = ~np.isfinite(part) if part.dtype.kind == "f" else np.zeros(1, bool), "no finite number"
+            hint = "leave the sample out, or correct it"
         if bad.any():
             place = tuple(int(i) for i in np.argwhere(bad)[0])
-            hint = f"sample {start + place[0]} of {name} is the first such"
             raise DataError(f"{name} holds {part[place]} in sample {start + place[0]}, {why}", hint)
 
 

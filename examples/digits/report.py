@@ -16,6 +16,7 @@ from rich.table import Table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 MIB = 1 << 20
 OURS, THEIRS = "#1b6ca8", "#c9702b"
@@ -91,6 +92,8 @@ def _bars(axes: plt.Axes, rows: list[Row], ours: list[float], theirs: list[float
         bars = axes.bar([p + shift for p in places], values, 0.4, color=colour, label=label)
         axes.bar_label(bars, fmt="%.3g", fontsize=8, padding=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.margins(y=0.2)
     axes.set_xticks(list(places), [r.scheme for r in rows])
     axes.set_title(title, fontsize=10)
