@@ -28,6 +28,9 @@ class Link(Protocol):
     def board_path(self, local: Path) -> str:
         """Where a file that is ``local`` here lies on the board, whether it is there yet or not."""
 
+    def user_path(self, path: str) -> str:
+        """What a user calls ``path`` on the board, absolute: a relative one, and ``~``, begin at the login's home folder."""
+
     def put_file(self, local: Path, deadline: Deadline) -> str:
         """Bring a file or a folder to the board; returns its path there."""
 

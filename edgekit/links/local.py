@@ -75,6 +75,9 @@ class LocalLink:
     def board_path(self, local: Path) -> str:
         return str(local.absolute())
 
+    def user_path(self, path: str) -> str:
+        return str(Path(path).expanduser().absolute())
+
     def put_file(self, local: Path, deadline: Deadline) -> str:  # noqa: ARG002
         return self.board_path(local)
 

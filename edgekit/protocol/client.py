@@ -169,6 +169,10 @@ class Client:
         """Where a file that is ``local`` here lies on the board, whether it is there yet or not."""
         return self.again(lambda: self.link.board_path(local))
 
+    def user_path(self, path: str) -> str:
+        """What a user calls ``path`` on the board."""
+        return self.again(lambda: self.link.user_path(path))
+
     def _ask(self, request: Request, reply: type[R], seconds: float = SECONDS) -> R:
         payload = self.again(lambda: self._exchange(request, Deadline.after(seconds)))
         error = response_error(payload, self.link.name)

@@ -25,7 +25,7 @@ from edgekit.program.program import PortRecord
 
 @dataclass(frozen=True)
 class OnBoard:
-    """A data set's folder that lies on the board and never leaves it."""
+    """A data set's folder that lies on the board and never leaves it; a relative path begins at the login's home folder."""
 
     path: str
 

@@ -428,7 +428,7 @@ class Device:
     def _data(self, data: CheckedData | OnBoard, streaming: Streaming | None, scratch: Path, kept: str | None) -> dict[str, Any]:
         """The keys of a start that say where its data is. It is sent, unless it comes as shards."""
         if isinstance(data, OnBoard):
-            return {"data": data.path}
+            return {"data": self.client.user_path(data.path)}
         if streaming is None:
             return {"data": self._put(data.place(scratch))}
         folder = None if kept else self.client.board_path(self._folder / "shard").rpartition("/")[0]

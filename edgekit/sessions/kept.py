@@ -80,9 +80,14 @@ class KeptSessions:
         plan = Plan(started.steps, samples=started.samples, dropped=started.dropped)
         return self._watch(home, kept, plan, _folder(kept, run_dir), feeder)
 
-    def stop(self, session: str | None = None) -> None:
-        """Stop a session after the step under way, or the one that runs; what was trained is kept. The session may be resumed."""
+    def stop(self, session: str | None = None) -> bool:
+        """Stop a session after the step under way, or the one that runs; what was trained is kept. The session may be resumed.
+
+        Returns: whether anything ran.
+        """
+        runs = self._client.status().state in LIVE
         self._client.stop(session)
+        return runs
 
     def fetch(self, session: str, run_dir: Path | str | None = None) -> Session:
         """Bring home what there is of a session: records, program, parameters. One that runs goes on."""

@@ -39,9 +39,10 @@ def test_the_second_host_is_told_what_runs_and_how_to_watch_it(remote: Remote) -
             assert f"edgekit {command} {remote.address}" in caught.value.hint
         with pytest.raises(BusyError):
             second.evaluate(session.program, {"inputs": [[0.0] * 3] * 4, "targets": [0] * 4})
-        second.sessions.stop(session.id)
+        assert second.sessions.stop(session.id)
         session.result()
         assert session.ended_as == "stopped"
+        assert not second.sessions.stop()
         again = train(second)
         again.result()
         check(again)

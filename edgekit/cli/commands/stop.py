@@ -15,5 +15,6 @@ from edgekit.cli.output import json_option, report
 def command(device: str, session: str | None) -> None:
     """Stop what runs on DEVICE, or the session ID, after the step under way. What was trained is kept; it may be resumed."""
     with open_device(device) as connected:
-        connected.sessions.stop(session)
-    report({"stopped": True}, lambda console: console.print(f"{device} was asked to stop; `edgekit sessions {device}` shows it"))
+        ran = connected.sessions.stop(session)
+    words = f"{device} was asked to stop; `edgekit sessions {device}` shows it" if ran else f"nothing runs on {device}"
+    report({"stopped": ran}, lambda console: console.print(words))

@@ -21,7 +21,11 @@ from edgekit.errors import InputError, StorageError
 @click.option(
     "--data", metavar="DIR", type=ANY_PATH, help="Folder with inputs.npy and targets.npy; what the board lacks is sent."
 )
-@click.option("--board-data", metavar="DIR", help="Such a folder that lies on the board already, and never leaves it.")
+@click.option(
+    "--board-data",
+    metavar="DIR",
+    help="Such a folder that lies on the board already, and never leaves it (from the home folder there).",
+)
 @click.option("--epochs", default=1, show_default=True, type=click.IntRange(min=1), help="Times through the data.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop after that many.")
 @click.option("--shuffle/--no-shuffle", default=True, show_default=True, help="Samples in a new order each epoch.")

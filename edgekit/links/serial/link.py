@@ -52,6 +52,9 @@ class SerialLink:
         name = f"{local.parent.name}/{local.name}"
         return name[-_NAME:]
 
+    def user_path(self, path: str) -> str:
+        return path  # no folders
+
     def put_file(self, local: Path, deadline: Deadline) -> str:
         """Send a file, under its digest, or the arrays of a folder; what is there already is not sent again."""
         self._check_open()

@@ -18,6 +18,7 @@ from edgekit.links.ssh.sftp import Sftp
 from edgekit.links.ssh.stream import STALL, Stream, lost
 
 CONNECT_SECONDS = 30.0
+_LOGIN = 'printf "<%s>" "$HOME"'
 _HOME = 'printf "<%s>" "${EDGEKIT_HOME:-$HOME/.edgekit}"'  # the marks tell it from what a login shell prints
 
 
@@ -67,14 +68,19 @@ class Connection:
     def home(self, deadline: Deadline) -> str:
         """The home folder's absolute path (docs/session-host.md)."""
         if self._home is None:
-            said = self.run(_HOME, deadline)
-            path = said.out.rpartition("<")[2].partition(">")[0].rstrip("/")
-            if said.code != 0 or not path.startswith("/"):
-                raise LinkError(
-                    f"{self.name}: the board does not tell its home folder: {said.words}", "does `ssh HOST true` work?"
-                )
-            self._home = path
+            self._home = self._folder(_HOME, deadline)
         return self._home
+
+    def login_folder(self, deadline: Deadline) -> str:
+        """The absolute path of the folder that a login begins in."""
+        return self._folder(_LOGIN, deadline)
+
+    def _folder(self, command: str, deadline: Deadline) -> str:
+        said = self.run(command, deadline)
+        path = said.out.rpartition("<")[2].partition(">")[0].rstrip("/")
+        if said.code != 0 or not path.startswith("/"):
+            raise LinkError(f"{self.name}: the board does not tell its home folder: {said.words}", "does `ssh HOST true` work?")
+        return path
 
     def run(self, command: str | Sequence[str], deadline: Deadline) -> Finished:
         """Run a command (a line for the POSIX shell, or words) to its end."""

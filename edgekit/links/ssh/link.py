@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -78,6 +79,11 @@ class SshLink:
         folder = f"{self.connection.home(deadline)}/work/{local.parent.name}"
         self.connection.sftp(deadline).make_folders(folder, deadline)  # the runner makes files, not folders
         return f"{folder}/{local.name}"
+
+    def user_path(self, path: str) -> str:
+        self._check_open()
+        folder = self.connection.login_folder(Deadline.after(_SECONDS))
+        return posixpath.normpath(posixpath.join(folder, path.removeprefix("~/") if path != "~" else ""))
 
     def put_file(self, local: Path, deadline: Deadline) -> str:
         self._check_open()

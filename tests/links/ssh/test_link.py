@@ -67,6 +67,12 @@ def test_messages_go_there_and_back(link: SshLink) -> None:
     assert client.info().threads == 1  # the option arrived
 
 
+def test_a_users_paths_begin_where_a_login_does(link: SshLink) -> None:
+    home = link.connection.run('printf %s "$HOME"', soon()).out
+    for said, meant in {"data": f"{home}/data", "~/data/": f"{home}/data", "~": home, "/mnt/../data": "/data"}.items():
+        assert link.user_path(said) == meant
+
+
 def test_a_board_without_runner_names_the_command(address: str) -> None:
     link = open_link(address)
     with pytest.raises(errors.NoRunner) as caught:
