@@ -217,7 +217,8 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     ),
     "serial_board": (
         *("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c"),
-        *("cortex_m/store.c", "cortex_m/pool.c", "tools/serial_board.c"),
+        *(f"cortex_m/{name}.c" for name in ("store", "programs", "pool")),
+        "tools/serial_board.c",
     ),
     "run_once": ("core/*.c", "posix/pool.c", "tools/run_once.c"),
     "verify": ("core/*.c", "posix/pool.c", "fuzz/fuzz_program.c", "tools/verify.c"),
@@ -226,7 +227,8 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fuzz_shard": ("core/*.c", "posix/pool.c", "runner/*.c", "fuzz/fuzz_shard.c"),
     "fuzz_serial": (
         *("core/*.c", "runner/*.c", "serial/*.c", "boot/*.c"),
-        *("cortex_m/store.c", "cortex_m/pool.c", "fuzz/fuzz_serial.c"),
+        *(f"cortex_m/{name}.c" for name in ("store", "programs", "pool")),
+        "fuzz/fuzz_serial.c",
     ),
     "fuzz_npy": ("core/*.c", "posix/pool.c", "runner/npy.c", "fuzz/fuzz_npy.c"),
 }

@@ -4,6 +4,7 @@
 
 extern const uint8_t ek_log0_start[], ek_log0_end[], ek_log1_start[], ek_log1_end[];
 extern const uint8_t ek_slot0_start[], ek_slot0_end[], ek_slot1_start[], ek_slot1_end[], ek_running_slot[];
+extern const uint8_t ek_program0_start[], ek_program0_end[], ek_program1_start[], ek_program1_end[];
 
 static uint32_t address(const uint8_t *place) { return (uint32_t)(uintptr_t)place; }
 
@@ -16,6 +17,7 @@ const ek_flash *ek_mcu_flash(void) {
         .address = address(ek_log0_start),
         .log = {area(ek_log0_start, ek_log0_end), area(ek_log1_start, ek_log1_end)},
         .slot = {area(ek_slot0_start, ek_slot0_end), area(ek_slot1_start, ek_slot1_end)},
+        .program = {area(ek_program0_start, ek_program0_end), area(ek_program1_start, ek_program1_end)},
         .erase = ek_mcu_flash_erase,
         .write = ek_mcu_flash_write,
     };

@@ -9,6 +9,7 @@
 #include "flash.h"
 #include "log.h"
 #include "mcu.h"
+#include "programs.h"
 #include "stack.h"
 #include "store.h"
 
@@ -41,6 +42,7 @@ static void set_platform_up(const char *reset) {
         .read_sensors = read_sensors,
     };
     ek_store_join(&platform);
+    ek_programs_join(&platform, ek_mcu_flash());
 }
 
 /* Another number at each start: how often the board started since it has power, and when somebody first spoke to it. */

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../cortex_m/programs.h"
 #include "../cortex_m/store.h"
 #include "../serial/filegroup.h"
 #include "../serial/imagegroup.h"
 #include "../serial/serial.h"
 
 #define EK_RAM_SLOT 4096
+#define EK_RAM_PROGRAM 4096
 #include "../tools/ram_flash.h"
 
 enum { IN = 8192, OUT = 4096, REGION = 1 << 16 };
@@ -91,10 +93,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(&files, 0, sizeof files);
     ek_store_open(region, REGION);
     ek_store_join(&platform);
+    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
+    ek_programs_join(&platform, &ek_ram_flash);
     training.platform = files.platform = &platform;
     training.backend = &backend;
     ek_training_init(&training);
-    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
     images = (ek_images){.flash = &ek_ram_flash, .key = ek_image_key};
     ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files},
                              {EK_IMAGE_GROUP, ek_image_commands, &images}};

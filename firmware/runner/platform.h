@@ -65,6 +65,7 @@ typedef struct {
     size_t memory_limit;             /* of all that is allocated; 0: unknown. Where it is known, a program takes the loaded one's place */
     void (*release)(void *memory);
     ek_status (*map)(const char *path, ek_file *file, ek_error *error);
+    bool (*in_memory)(const ek_file *file); /* whether a mapped file takes part of `memory_limit`; NULL: each does */
     void (*unmap)(ek_file *file); /* bytes is NULL then; harmless when nothing is mapped */
     void (*forget)(const void *bytes, size_t size); /* part of a mapped file that is not read soon: may leave memory until then */
     ek_status (*create)(ek_new_file *file, const char *path, uint64_t size, ek_error *error); /* `size` bytes will be written */

@@ -84,9 +84,10 @@ static ek_status open_program(ek_training *t, const char *path, ek_loaded *to, e
         return error->status;
     platform->forget(to->file.bytes, to->file.size); /* the digest read all of it */
     program->forget = platform->forget;
-    if (platform->memory_limit && (to->file.size > platform->memory_limit || *bytes > platform->memory_limit - to->file.size))
+    size_t held = !platform->in_memory || platform->in_memory(&to->file) ? to->file.size : 0;
+    if (platform->memory_limit && (held > platform->memory_limit || *bytes > platform->memory_limit - held))
         return ek_fail(error, EK_NO_MEMORY, "the program takes %zu bytes of memory, and its file %zu; the board has %zu", *bytes,
-                       to->file.size, platform->memory_limit);
+                       held, platform->memory_limit);
     return EK_OK;
 }
 

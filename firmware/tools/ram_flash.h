@@ -1,4 +1,4 @@
-/* A flash in RAM, for programs without hardware: two log sectors and two slots, erased at the start. */
+/* A flash in RAM, for programs without hardware: two log sectors, two slots and two for programs, erased at the start. */
 #ifndef EK_RAM_FLASH_H
 #define EK_RAM_FLASH_H
 
@@ -11,7 +11,12 @@ enum { EK_RAM_FLASH_ADDRESS = 0x60000000, EK_RAM_LOG = 4096 };
 #define EK_RAM_SLOT (128 * 1024)
 #endif
 
-static uint8_t ek_ram_flash_bytes[2 * EK_RAM_LOG + 2 * EK_RAM_SLOT];
+#ifndef EK_RAM_PROGRAM
+#define EK_RAM_PROGRAM (2 * 1024 * 1024)
+#endif
+enum { EK_RAM_PROGRAMS_ADDRESS = EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG + 2 * EK_RAM_SLOT };
+
+static _Alignas(64) uint8_t ek_ram_flash_bytes[2 * EK_RAM_LOG + 2 * EK_RAM_SLOT + 2 * EK_RAM_PROGRAM];
 
 static bool ek_ram_flash_erase(uint32_t at, uint32_t bytes) {
     memset(ek_ram_flash_bytes + (at - EK_RAM_FLASH_ADDRESS), 0xFF, bytes);
@@ -31,6 +36,7 @@ static const ek_flash ek_ram_flash = {
     .log = {{EK_RAM_FLASH_ADDRESS, EK_RAM_LOG}, {EK_RAM_FLASH_ADDRESS + EK_RAM_LOG, EK_RAM_LOG}},
     .slot = {{EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG, EK_RAM_SLOT},
              {EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG + EK_RAM_SLOT, EK_RAM_SLOT}},
+    .program = {{EK_RAM_PROGRAMS_ADDRESS, EK_RAM_PROGRAM}, {EK_RAM_PROGRAMS_ADDRESS + EK_RAM_PROGRAM, EK_RAM_PROGRAM}},
     .erase = ek_ram_flash_erase,
     .write = ek_ram_flash_write,
 };

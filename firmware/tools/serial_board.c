@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../cortex_m/programs.h"
 #include "../cortex_m/store.h"
 #include "../serial/filegroup.h"
 #include "../serial/imagegroup.h"
@@ -107,6 +108,8 @@ int main(int count, char **words) {
     }
     ek_store_open(region, kib * 1024);
     ek_store_join(&platform);
+    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
+    ek_programs_join(&platform, &ek_ram_flash);
     platform.instance = now_ns();
     training.platform = &platform;
     training.backend = usable_backend();
@@ -114,7 +117,6 @@ int main(int count, char **words) {
     training.poll = attend;
     ek_training_init(&training);
     files.platform = &platform;
-    memset(ek_ram_flash_bytes, 0xFF, sizeof ek_ram_flash_bytes);
     images = (ek_images){.flash = &ek_ram_flash, .key = ek_image_key};
     ek_smp_group groups[] = {{EK_TRAINING_GROUP, ek_training_commands, &training}, {EK_FILE_GROUP, ek_file_commands, &files},
                              {EK_IMAGE_GROUP, ek_image_commands, &images}};

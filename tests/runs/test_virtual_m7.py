@@ -17,7 +17,7 @@ from smpclient.transport.serial import SMPSerialTransport
 
 import edgekit
 from edgekit.cli.main import run
-from edgekit.virtual import M7, virtual_boards
+from edgekit.virtual import M7, Settings, start, stop, virtual_boards
 from tests.support.microcontroller import virtual_m7
 from tests.support.pty import port_to
 
@@ -139,6 +139,21 @@ def test_a_restart_is_noticed_and_its_reason_told() -> None:
         assert device.info.reset == "reset on request"
         assert device.info.instance != before
         assert 256 < device.info.stack < 16384
+
+
+def test_a_program_outlives_a_reset_and_the_power(digits: dict[str, np.ndarray], tmp_path: Path) -> None:
+    own = program(M7)
+    own.save(tmp_path / "model.ekp")
+    with edgekit.connect(M7) as device:
+        outputs = device.predict(own, digits["inputs"][:8])
+        device.client.reset()
+    with edgekit.connect(M7) as device:
+        assert device.client.missing(tmp_path / "model.ekp") == 0
+    stop(M7)
+    start(Settings.from_profile(M7, machine=M7))
+    with edgekit.connect(M7) as device:
+        assert device.client.missing(tmp_path / "model.ekp") == 0
+        np.testing.assert_array_equal(device.predict(own, digits["inputs"][:8]), outputs)
 
 
 def test_a_program_for_another_board_is_refused_and_the_old_one_stays(digits: dict[str, np.ndarray]) -> None:

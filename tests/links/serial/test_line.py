@@ -130,6 +130,29 @@ def test_an_upload_goes_on_where_it_was_cut(wire: Wire) -> None:
     assert download(link.line, "file", soon(), lambda _: None) == content
 
 
+def test_a_program_that_is_pushed_leaves_the_loaded_one_alone(tmp_path: Path) -> None:
+    """It lies in flash: in RAM there would be no room for it, and what needs room there does not drive it out."""
+    with board(kib=160) as wire:
+        first, _ = train(wire, False, tmp_path / "first")
+        link = open_link(wire)
+        pushing = upload(link.line, "new.ekp", os.urandom(400_000), soon())
+        assert 0 < next(pushing) < 400_000
+        wire.fault = Fault("cut", "there", wire.count["there"] + 9_000)
+        with pytest.raises(LinkLost):
+            list(pushing)
+        link = open_link(wire)
+        for name in "abc":
+            list(upload(link.line, name, os.urandom(60_000), soon()))
+        sent = wire.count["there"]
+        again, _ = train(wire, False, tmp_path / "again")
+        assert again == first
+        assert wire.count["there"] - sent < 9_000, "the program was not sent again"
+        link = open_link(wire)
+        whole = os.urandom(400_000)
+        list(upload(link.line, "new.ekp", whole, soon()))
+        assert download(link.line, "new.ekp", soon(), lambda _: None) == whole
+
+
 def small_session(wire: Wire) -> None:
     """A bit of everything; whatever happens once on the line, it succeeds."""
     client = Client(connected(wire), lambda: open_link(wire), patience=20)
