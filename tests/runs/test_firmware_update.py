@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,23 @@ def test_what_nobody_confirms_goes_at_the_next_start() -> None:
     assert flags(state()[1]) == "bootable active"
     stop(M7, kill=True)
     start(Settings.from_profile(M7, machine=M7))
+    assert {number: flags(slot) for number, slot in state().items()} == {0: "bootable confirmed active", 1: "bootable"}
+
+
+def test_what_nobody_confirms_within_ten_minutes_resets_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that cannot reach the new firmware could not ask for a reset. Its clock skips the time in which it waits."""
+    image, link = other(1, 6), line()
+    list(upload_image(link.line, image.data, soon()))
+    try_image(link.line, image.hash, soon())
+    link.close()
+    stop(M7, kill=True)
+    monkeypatch.setattr("edgekit.virtual.qemu._counted", lambda _: ["-icount", "shift=0,sleep=off"])
+    start(Settings.from_profile(M7, machine=M7))
+    end = time.monotonic() + 120
+    while (reason := why_it_started()) == "power-on":  # it runs, and is asked nothing else
+        assert time.monotonic() < end
+        time.sleep(1)
+    assert "not confirmed in time" in reason
     assert {number: flags(slot) for number, slot in state().items()} == {0: "bootable confirmed active", 1: "bootable"}
 
 
