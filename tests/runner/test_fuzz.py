@@ -43,6 +43,7 @@ def test_serial_lines(tmp_path: Path) -> None:
     requests = [bytes.fromhex(vector.request) for vector in vectors()]
     upload = FileUploadRequest(off=0, data=bytes(200), name="file", len=200, sequence=1)
     requests += [bytes(upload), bytes(FileDownloadRequest(off=3, name="file")), bytes(FileHashChecksumRequest(name="file"))]
+    requests += [bytes(FileUploadRequest(off=0, data=bytes(300), name="model.ekp", len=300, sequence=2))]
     slot = 0x60000000 + 2 * 4096 + 4096  # tools/ram_flash.h
     image = sign_image(bytes(512) + bytes(100), 512, slot, (1, 2, 3, 4), Ed25519PrivateKey.from_private_bytes(bytes(32)))
     first, rest = image.data[:600], image.data[600:]
