@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from edgekit.firmware.build import build
 from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
 from smp.image_management import ImageEraseRequest, ImageStatesReadRequest, ImageStatesWriteRequest, ImageUploadWriteRequest
 
@@ -21,15 +19,9 @@ from edgekit.sessions.data import check_data
 from edgekit.sessions.shards import Shards
 from tests.runner.make_golden import vectors
 from tests.runner.programs import Classifier, sample_data
+from tests.support.fuzzing import fuzz
 
 pytestmark = pytest.mark.skipif(shutil.which("clang") is None, reason="libFuzzer comes with clang")
-
-
-def fuzz(program: str, corpus: Path, max_len: int) -> None:
-    target = build(program, "x86_64-linux-fuzz")
-    options = ["-runs=100000", "-max_total_time=4", "-seed=1", f"-max_len={max_len}"]
-    done = subprocess.run([str(target), *options, str(corpus)], capture_output=True, text=True, cwd=corpus)
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_messages(tmp_path: Path) -> None:
