@@ -20,9 +20,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as _version
+from importlib.util import find_spec
 from pathlib import Path
-
-import ziglang
 
 from edgekit.errors import EdgekitError, InputError
 from edgekit.files import cache_root, locked, write_atomic
@@ -358,11 +357,19 @@ def _compiler(target: Target) -> tuple[tuple[str, ...], str]:
     """The command that compiles for a target, and what tells this version of it from others."""
     for name in target.compilers:
         if name == "zig":
-            return (str(Path(ziglang.__file__).parent / "zig"), "cc"), "zig " + _version("ziglang")
+            return (_zig_command(), "cc"), "zig " + _version("ziglang")
         if path := shutil.which(name):
             return (path,), subprocess.run((path, "--version"), capture_output=True, text=True, check=True).stdout
     names = " or ".join(target.compilers)
     raise BuildError(f"{target.name} needs {names}, not installed", hint="On Debian: apt install clang libclang-rt-14-dev")
+
+
+def _zig_command() -> str:
+    """The wheel's executable; `python -m ziglang` takes a tenth of a second more for each file."""
+    wheel = find_spec("ziglang")
+    if wheel is None or wheel.origin is None:
+        raise BuildError("the compiler is not installed", hint="pip install ziglang")
+    return str(Path(wheel.origin).parent / "zig")
 
 
 def _object_keys(jobs: list[Job], version: str) -> list[str]:
