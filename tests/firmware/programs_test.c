@@ -17,7 +17,7 @@
         } \
     } while (0)
 
-enum { SLOT = 1024, HEAD = 128, ADDRESS = 0x60000000, LARGEST = SLOT - HEAD, IN_RAM = 7 };
+enum { SECTOR = 512, SLOT = 1024, HEAD = 128, ADDRESS = 0x60000000, LARGEST = SLOT - HEAD, IN_RAM = 7 };
 
 static _Alignas(64) uint8_t memory[2 * SLOT];
 static long operation, cut = -1;
@@ -25,33 +25,9 @@ static unsigned seed, noise;
 static jmp_buf power_is_gone;
 static int created_below;
 
-/* ---- the flash: a cut leaves each bit as it was or as it was to be ---- */
+/* ---- the flash ---- */
 
-static uint8_t random_byte(void) { return (uint8_t)((noise = noise * 1664525 + 1013904223) >> 24); }
-
-static bool erase(uint32_t at, uint32_t bytes) {
-    bool fails = operation++ == cut;
-    for (uint32_t i = 0; i < bytes; i++)
-        memory[at - ADDRESS + i] |= fails ? random_byte() : 0xFF;
-    if (fails)
-        longjmp(power_is_gone, 1);
-    return true;
-}
-
-static bool write_units(uint32_t at, const void *bytes, uint32_t size) {
-    const uint8_t *from = bytes;
-    CHECK(at % EK_FLASH_UNIT == 0 && size % EK_FLASH_UNIT == 0 && at - ADDRESS + size <= sizeof memory);
-    for (uint32_t unit = 0; unit < size; unit += EK_FLASH_UNIT) {
-        bool fails = operation++ == cut;
-        for (uint32_t i = unit; i < unit + EK_FLASH_UNIT; i++) {
-            CHECK(memory[at - ADDRESS + i] == 0xFF); /* nothing is written twice without being erased */
-            memory[at - ADDRESS + i] &= (uint8_t)(from[i] | (fails ? random_byte() : 0));
-        }
-        if (fails)
-            longjmp(power_is_gone, 1);
-    }
-    return true;
-}
+#include "cut_flash.h"
 
 static ek_flash flash = {
     .memory = memory,

@@ -67,36 +67,7 @@ bool __wrap_ek_ed25519_verify(const uint8_t by[32], const void *message, size_t 
 
 /* ---- the flash ---- */
 
-static uint8_t random_byte(void) { return (uint8_t)((noise = noise * 1664525 + 1013904223) >> 24); }
-
-static bool power_fails(void) { return operation++ == cut; }
-
-/* A cut leaves each bit as it was or as it was to be. */
-static bool erase(uint32_t at, uint32_t bytes) {
-    for (uint32_t from = at - ADDRESS; from < at - ADDRESS + bytes; from += bytes < SECTOR ? bytes : SECTOR) {
-        bool fails = power_fails();
-        for (uint32_t i = from; i < from + (bytes < SECTOR ? bytes : SECTOR); i++)
-            memory[i] |= fails ? random_byte() : 0xFF;
-        if (fails)
-            longjmp(power_is_gone, 1);
-    }
-    return true;
-}
-
-static bool write_units(uint32_t at, const void *bytes, uint32_t size) {
-    const uint8_t *from = bytes;
-    CHECK(at % EK_FLASH_UNIT == 0 && size % EK_FLASH_UNIT == 0);
-    for (uint32_t unit = 0; unit < size; unit += EK_FLASH_UNIT) {
-        bool fails = power_fails();
-        for (uint32_t i = unit; i < unit + EK_FLASH_UNIT; i++) {
-            CHECK(memory[at - ADDRESS + i] == 0xFF); /* nothing is written twice without being erased */
-            memory[at - ADDRESS + i] &= (uint8_t)(from[i] | (fails ? random_byte() : 0));
-        }
-        if (fails)
-            longjmp(power_is_gone, 1);
-    }
-    return true;
-}
+#include "cut_flash.h"
 
 static const ek_flash flash = {
     .memory = memory,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from edgekit.firmware.build import FIRMWARE
 
 from edgekit.mcuboot import public_bytes, sign_image
+from tests.firmware.tools import compile_test
 
 HERE = Path(__file__).parent
 SLOTS = (0x60000400, 0x60000C00)  #: addresses that slots_test.c has
@@ -34,17 +33,11 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 
 @pytest.fixture(scope="module")
 def slots_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("clang") or shutil.which("gcc")
-    command = [compiler] if compiler else [sys.executable, "-m", "ziglang", "cc"]
-    sanitizers = "address,undefined" if compiler else "undefined"
     sources = [*(FIRMWARE / name for name in SOURCES), *sorted((FIRMWARE / "boot").glob("*.c"))]
-    sources += [FIRMWARE / "serial" / "imagegroup.c", HERE / "slots_test.c"]
-    flags = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    flags += ["-ffunction-sections", "-Wl,--gc-sections", "-Wl,--wrap=ek_ed25519_verify"]
-    executable = tmp_path_factory.mktemp("slots") / "slots_test"
-    includes = [f"-I{FIRMWARE}", f"-I{FIRMWARE / 'core'}"]
-    subprocess.run([*command, *flags, *includes, *map(str, sources), "-o", str(executable)], check=True)
-    return executable
+    sources += [FIRMWARE / "serial" / "imagegroup.c"]
+    flags = ["-ffunction-sections", "-Wl,--gc-sections", "-Wl,--wrap=ek_ed25519_verify"]
+    flags += [f"-I{FIRMWARE}", f"-I{FIRMWARE / 'core'}"]
+    return compile_test("slots_test", sources, tmp_path_factory.mktemp("slots"), *flags)
 
 
 @pytest.fixture(scope="module")

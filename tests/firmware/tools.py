@@ -7,6 +7,7 @@ import platform
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,18 @@ def executable(program: str) -> Path:
     if machine == "x86_64" and (shutil.which("clang") or shutil.which("gcc")):
         return build(program, "x86_64-linux-asan")
     return build(program, f"{machine}-linux")
+
+
+def compile_test(name: str, sources: Sequence[Path], folder: Path, *flags: str, sanitizers: str = "address,undefined") -> Path:
+    """``name``.c of this folder with sources of the firmware; with the system's compiler and sanitizers, or the wheel's."""
+    compiler = shutil.which("clang") or shutil.which("gcc")
+    command = [compiler] if compiler else [sys.executable, "-m", "ziglang", "cc"]
+    sanitize = [f"-fsanitize={sanitizers if compiler else 'undefined'}", "-fno-sanitize-recover=all"]
+    common = ["-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", *sanitize, *flags]
+    files = [str(path) for path in (*sources, Path(__file__).parent / f"{name}.c")]
+    executable = folder / name
+    subprocess.run([*command, *common, *files, "-lm", "-o", str(executable)], check=True)
+    return executable
 
 
 def verify(programs: Sequence[bytes], folder: Path, *options: str) -> list[Verdict]:

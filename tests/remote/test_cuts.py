@@ -41,9 +41,8 @@ class Cutter:
         self.late = False
         self._lock = threading.Lock()
         monkeypatch.setattr(Stream, "send", self._around(Stream.send, waits=False))
-        monkeypatch.setattr(
-            Connection, "start", self._around(Connection.start, waits=True)
-        )  # a command: the runner's, or `digest`
+        # a command: the runner's, or `digest`
+        monkeypatch.setattr(Connection, "start", self._around(Connection.start, waits=True))
 
     def _around(self, do: Callable[..., Any], waits: bool) -> Callable[..., Any]:
         """``waits``: for an answer of the server's, without which there is nothing to be cut."""
@@ -54,7 +53,8 @@ class Cutter:
                 now = self.count == self.at
             if now and not self.late:
                 self.proxy.cut()
-            self.proxy.mute = now and self.late and not waits
+            if now and self.late and not waits:
+                self.proxy.mute = True
             result = do(*arguments)
             if now and self.late:
                 time.sleep(0.03)  # the board has done it by then
