@@ -86,7 +86,9 @@ EK_INLINE uint32_t ek_bits_of(ek_vi truth) {
 #if defined(__AVX512F__)
     return __builtin_ia32_cvtd2mask512(truth);
 #elif defined(__AVX2__)
-    return (uint32_t)__builtin_ia32_movmskps256((ek_vf)truth);
+    uint32_t bits; /* where one byte of them is stored, clang makes four instructions of the builtin */
+    __asm__("vmovmskps %1, %0" : "=r"(bits) : "x"(truth));
+    return bits;
 #else
     ek_vi bit = truth & ((ek_vi){0} + 1) << ek_lane_numbers();
     return (uint32_t)(bit[0] | bit[1] | bit[2] | bit[3]);
