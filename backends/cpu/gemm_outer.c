@@ -11,7 +11,11 @@ EK_TILE_TABLE(outer)
 
 /* A block of dw, at most BLOCK_K × BLOCK_N, is summed in the cache over blocks of ROWS rows of A and dy. Each row
  * block is summed in registers from zero, which also keeps the rounding of long sums small. */
-enum { BLOCK_K = 10 * EK_TILE_ROWS, BLOCK_N = 128, ROWS = 128, ROUND_K = EK_TILE_ROWS / 2 };
+enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 256, ROWS = 96, ROUND_K = EK_TILE_ROWS / 2 };
+
+/* What is read by more tiles than this is copied first, tile by tile: rows that lie a power of two apart would push each other out
+ * of the first-level cache. */
+enum { REREAD = 6 };
 
 /* Up to this many elements, each thread sums all of dw over its share of the rows; above it, threads share out dw's
  * blocks. */
@@ -19,7 +23,7 @@ enum { SMALL = 16 * 1024 };
 
 typedef struct {
     size_t k, n;               /* of a block */
-    size_t a, dy, c, db, part; /* floats of the buffers */
+    size_t a_rows, a, dy, c, db, part; /* floats of the buffers */
     int by_rows;
 } blocking;
 
@@ -29,11 +33,12 @@ static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
     s.n = ek_even(n, BLOCK_N, EK_PANEL);
     s.k = ek_even(k, BLOCK_K, EK_TILE_ROWS);
     size_t across = (n + s.n - 1) / s.n, down = (k + s.k - 1) / s.k;
-    if (!s.by_rows && across * down < 4 * threads) { /* few blocks: as many for every thread */
+    if (!s.by_rows && (across * down < 4 * threads || across * down % threads)) { /* as many for every thread */
         down = ek_round_up(down, threads);
         s.k = ek_round_up((k + down - 1) / down, ROUND_K);
     }
-    s.a = ROWS * s.k + EK_LANES;
+    s.a_rows = ROWS * s.k + EK_LANES;
+    s.a = ROWS * ek_round_up(s.k, EK_TILE_ROWS);
     s.dy = ROWS * s.n;
     s.c = s.k * s.n;
     s.db = s.n;
@@ -41,7 +46,7 @@ static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
     return s;
 }
 
-static size_t buffer_floats(const blocking *s) { return ek_round_up(s->a + s->dy + s->c + s->db + s->part, 16); }
+static size_t buffer_floats(const blocking *s) { return ek_round_up(s->a_rows + s->a + s->dy + s->c + s->db + s->part, 16); }
 
 size_t EK_NAME(ek_outer_gemm_scratch)(size_t m, size_t k, size_t n, int threads) {
     blocking s = choose_blocks(m, k, n, (size_t)threads);
@@ -54,20 +59,45 @@ typedef struct {
     float *scratch;
 } job;
 
-/* The rows of dy as whole vectors, with zeros past n. */
-static void copy_dy(const float *dy, size_t ld, size_t rows, size_t n, float *to, size_t to_ld) {
-    for (size_t r = 0; r < rows; r++, dy += ld, to += to_ld) {
-        for (size_t j = 0; j < to_ld; j += EK_LANES) {
-            int left = n > j ? (int)ek_min(n - j, EK_LANES) : 0;
-            ek_store(to + j, left == EK_LANES ? ek_load(dy + j) : left ? ek_load_part(dy + j, left) : (ek_vf){0});
+/* Rows of a matrix in tiles of some columns: rows are `ld` apart, tiles `step`. */
+typedef struct {
+    const float *data;
+    size_t ld, step;
+} tiles;
+
+/* dy by panels of EK_PANEL columns, one after the other, with zeros past n. */
+static tiles pack_dy(const tiles *dy, size_t rows, size_t n, float *to) {
+    tiles packed = {to, EK_PANEL, rows * EK_PANEL};
+    for (size_t j = 0; j < n; j += EK_PANEL)
+        for (size_t r = 0; r < rows; r++, to += EK_PANEL) {
+            const float *row = dy->data + r * dy->ld + j;
+            EK_UNROLL
+            for (size_t v = 0; v < EK_PANEL; v += EK_LANES) {
+                size_t left = n > j + v ? n - j - v : 0;
+                ek_store(to + v, left >= EK_LANES ? ek_load(row + v) : left ? ek_load_part(row + v, (int)left) : (ek_vf){0});
+            }
         }
-    }
+    return packed;
 }
 
-static void sum_rows(const float *dy, size_t ld, size_t rows, size_t n, float *db, int add) {
+/* A by tiles of EK_TILE_ROWS columns, one after the other; what lies past `depth` is not written. */
+static tiles pack_a(const tiles *a, size_t rows, size_t depth, float *to) {
+    tiles packed = {to, EK_TILE_ROWS, rows * EK_TILE_ROWS};
+    for (size_t i = 0; i < depth; i += EK_TILE_ROWS)
+        for (size_t r = 0; r < rows; r++, to += EK_TILE_ROWS) {
+            const float *row = a->data + r * a->ld + i;
+            if (depth - i >= EK_TILE_ROWS) memcpy(to, row, EK_TILE_ROWS * sizeof *to);
+            else for (size_t c = 0; c < depth - i; c++) to[c] = row[c];
+        }
+    return packed;
+}
+
+/* dy's columns summed, whole vectors. */
+static void sum_rows(const tiles *dy, size_t rows, size_t n, float *db, int add) {
     for (size_t j = 0; j < n; j += EK_LANES) {
+        const float *from = dy->data + j / EK_PANEL * dy->step + j % EK_PANEL;
         ek_vf sum = {0};
-        for (size_t r = 0; r < rows; r++) sum += ek_load(dy + r * ld + j);
+        for (size_t r = 0; r < rows; r++) sum += ek_load(from + r * dy->ld);
         ek_store(db + j, add ? ek_load(db + j) + sum : sum);
     }
 }
@@ -86,29 +116,26 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
         size_t ld, float *db) {
     const ek_outer_gemm *g = work->g;
     const blocking *s = &work->s;
-    size_t depth = ek_min(s->k, g->k - k0), n = ek_min(s->n, g->n - n0), width = ek_round_up(n, EK_LANES);
-    float *a_buffer = buffer, *dy_buffer = a_buffer + s->a, *c = dy_buffer + s->dy, *db_buffer = c + s->c;
+    size_t depth = ek_min(s->k, g->k - k0), n = ek_min(s->n, g->n - n0);
+    float *a_rows = buffer, *a_tiles = a_rows + s->a_rows, *dy_tiles = a_tiles + s->a, *c = dy_tiles + s->dy, *db_buffer = c + s->c;
     for (size_t m = m_from; m < m_to; m += ROWS) {
-        size_t asked = 0;
-        size_t rows = ek_min(ROWS, m_to - m), lda = g->a.ld, ld_dy = g->dy_ld;
-        const float *a = g->a.from.data + m * lda + k0, *dy = g->dy + m * ld_dy + n0;
-        if (g->a.patches || lda > 2 * depth) {
-            EK_NAME(ek_gather)(&g->a, m, rows, k0, depth, a_buffer, depth);
-            a = a_buffer, lda = depth;
+        size_t asked = 0, rows = ek_min(ROWS, m_to - m);
+        tiles a = {g->a.from.data + m * g->a.ld + k0, g->a.ld, EK_TILE_ROWS}, dy = {g->dy + m * g->dy_ld + n0, g->dy_ld, EK_PANEL};
+        if (g->a.patches) {
+            EK_NAME(ek_gather)(&g->a, m, rows, k0, depth, a_rows, depth);
+            a.data = a_rows, a.ld = depth;
         }
-        if (n % EK_LANES || ld_dy > 2 * n) {
-            copy_dy(dy, ld_dy, rows, n, dy_buffer, width);
-            dy = dy_buffer, ld_dy = width;
-        }
-        if (db && k0 == 0) sum_rows(dy, ld_dy, rows, width, db_buffer, m > m_from);
-        for (size_t i = 0; i < depth; i += EK_TILE_ROWS) {
-            size_t tile = ek_min(EK_TILE_ROWS, depth - i);
-            for (size_t j = 0; j < n; j += EK_PANEL) {
-                size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES;
-                EK_NAME(ek_outer_tiles)[vectors - 1][tile - 1](rows, a + i, lda, dy + j, ld_dy, c + i * s->n + j, s->n,
-                        m > m_from, next_line(g, m + ROWS, m_to, k0, n0, asked, dy));
-                asked += rows;
-            }
+        if (n > REREAD * EK_PANEL) a = pack_a(&a, rows, depth, a_tiles);
+        if (depth > REREAD * EK_TILE_ROWS || n % EK_LANES) dy = pack_dy(&dy, rows, n, dy_tiles);
+        if (db && k0 == 0) sum_rows(&dy, rows, n, db_buffer, m > m_from);
+        size_t down = (depth + EK_TILE_ROWS - 1) / EK_TILE_ROWS, across = (n + EK_PANEL - 1) / EK_PANEL;
+        int by_panel = dy.ld == EK_PANEL; /* which then stays in the first-level cache for all tiles of A */
+        for (size_t t = 0; t < down * across; t++, asked += rows) {
+            size_t i = by_panel ? t % down : t / across, j = by_panel ? t / down : t % across;
+            size_t left = n - j * EK_PANEL, vectors = (ek_min(EK_PANEL, left) + EK_LANES - 1) / EK_LANES;
+            EK_NAME(ek_outer_tiles)[vectors - 1][ek_min(EK_TILE_ROWS, depth - i * EK_TILE_ROWS) - 1](rows, a.data + i * a.step, a.ld,
+                    dy.data + j * dy.step, dy.ld, c + i * EK_TILE_ROWS * s->n + j * EK_PANEL, s->n, m > m_from,
+                    next_line(g, m + ROWS, m_to, k0, n0, asked, dy.data));
         }
     }
     for (size_t i = 0; i < depth; i++) memcpy(dw + (k0 + i) * ld + n0, c + i * s->n, n * sizeof *c);
@@ -117,7 +144,7 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
 
 static float *part_of(const job *work, int index) {
     const blocking *s = &work->s;
-    return work->scratch + (size_t)index * buffer_floats(s) + s->a + s->dy + s->c + s->db;
+    return work->scratch + (size_t)index * buffer_floats(s) + s->a_rows + s->a + s->dy + s->c + s->db;
 }
 
 static void sum_my_rows(void *context, int index, int count) {
