@@ -61,7 +61,7 @@ class LineWay:
 
     def _firmware(self) -> str:
         assert self._line is not None
-        self._client = client = Client(SerialLink(self._line))
+        self._client = client = Client(SerialLink(self._line, for_now=True))
         self._info = info = client.info()
         if info.protocol != PROTOCOL:
             raise LinkError(
