@@ -163,7 +163,7 @@ def test_doctor_displaces_no_program(tmp_path: Path) -> None:
     with edgekit.connect(M7) as device:
         for file, lr in zip(files, (0.04, 0.05), strict=True):
             program(M7, lr).save(file)
-            device.client.put_file(file)
+            device.client.load(device.client.put_file(file))  # so that the next one goes to the other slot
     assert run(["doctor", M7]) == 0
     with edgekit.connect(M7) as device:
         assert [device.client.missing(file) for file in files] == [0, 0]
