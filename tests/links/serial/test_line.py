@@ -166,6 +166,15 @@ def test_a_program_for_now_displaces_none(tmp_path: Path) -> None:
         assert None not in [digest(link.line, name, soon()) for name in ("one.ekp", "two.ekp")]
 
 
+def test_every_record_of_quick_steps_comes_home(tmp_path: Path) -> None:
+    """A message holds 15, and the board keeps 4096: whoever falls behind asks again at once."""
+    inputs, targets = sample_data(40)
+    with board() as wire, Device(open_link(wire)) as device:
+        program = Classifier().program(ARCHITECTURE[device.info.architecture])
+        session = device.train(program, {"inputs": inputs, "targets": targets}, epochs=460, run_dir=tmp_path / "run")
+        assert [record.step for record in session] == list(range(1, 4601))
+
+
 def test_a_session_that_waits_for_a_killed_host_gives_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     inputs, targets = sample_data(40)
     data = {"inputs": inputs, "targets": targets}
