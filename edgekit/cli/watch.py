@@ -52,7 +52,7 @@ def detach(session: Session, device: str) -> None:
     """Leave a session to its board, and say how to find it again."""
     if session.id is None:
         session.stop()
-        raise InputError(f"{device} keeps no sessions: they end with the connection", "leave out --detach")
+        raise InputError(f"{device} keeps no sessions: each belongs to the host that started it", "leave out --detach")
     session.detach()
     data = {"session": session.id, "run": path(session.folder), "planned": session.planned}
     text = f"session {session.id} runs on {device}: `edgekit attach {device} {session.id}` watches it"

@@ -55,13 +55,13 @@ class LineWay:
         if not self._line.greet():
             raise LinkError(
                 f"{self._line.name}: nothing at the other end knows edgekit's frames",
-                "is it the right port and rate (?baud=N)? `edgekit monitor` shows what the board says",
+                "does another program use the line? are port and rate (?baud=N) right? `edgekit monitor` shows what it says",
             )
         return f"COBS, messages of {self._line.most} bytes, a window of {self._line.window}, {self._line.baud} baud"
 
     def _firmware(self) -> str:
         assert self._line is not None
-        self._client = client = Client(SerialLink(self._line))
+        self._client = client = Client(SerialLink(self._line, for_now=True))
         self._info = info = client.info()
         if info.protocol != PROTOCOL:
             raise LinkError(

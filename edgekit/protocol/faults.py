@@ -28,7 +28,7 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.BAD_REQUEST: (DeviceError, _VERSIONS),
     Status.BUSY: (
         BusyError,
-        "`edgekit sessions {device}` shows it, `edgekit attach {device} ID` watches it, `edgekit stop {device}` stops it",
+        "`edgekit stop {device}` stops it; where it has a name, `edgekit attach {device} NAME` watches it",
     ),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
     Status.NO_SESSION: (NoSession, "`edgekit sessions {device}` shows those that there are"),

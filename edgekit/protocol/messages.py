@@ -279,6 +279,7 @@ class Records(Reply):
     first: int
     records: list[tuple[Number, ...]]
     next: int
+    left: int = 0  #: from ``next`` on, that are there already
     state: State
 
 

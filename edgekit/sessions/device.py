@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from edgekit.links.progress import Progress, silent
 from edgekit.program import Architecture, Backend, Program
 from edgekit.protocol import PROTOCOL, Client, Info, Started, StartRequest
 from edgekit.protocol.faults import device_error
-from edgekit.protocol.messages import LIVE, Stream
+from edgekit.protocol.messages import LIVE, Loaded, Stream
 from edgekit.sessions.bench import Bench, Limits, make_bench, random_data
 from edgekit.sessions.caching import FILE, Caching, choose_cache
 from edgekit.sessions.checkpoint import read_checkpoint
@@ -43,6 +44,8 @@ _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64"
 #: Profiles of boards that nobody named.
 GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64", "armv7e-m": "generic-cortex-m7"}
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
+
+log = logging.getLogger("edgekit")
 
 T = TypeVar("T")
 
@@ -386,12 +389,23 @@ class Device:
         kept = self.info.home is not None  # others may have loaded another one meanwhile
         if self._loaded == program.sha256 and self._memory is not None and not kept:
             return self._memory
-        loaded = self.client.load(file)
+        loaded = self._load_now(file)
         if loaded.sha != program.sha256:
             found = f"{self.client.link.name} loaded another program than the one sent"
             raise IntegrityError(found, "was the file replaced meanwhile?")
         self._loaded, self._memory = program.sha256, memory_of(program, loaded)
         return self._memory
+
+    def _load_now(self, file: str) -> Loaded:
+        """A board that keeps no session has one host at a time: what waits there for data was left by one that is gone."""
+        try:
+            return self.client.load(file)
+        except BusyError:
+            if self.info.home is not None or self.client.status().state != "waiting":
+                raise
+        log.warning("%s: a session waited for a host that is gone, and was stopped", self.client.link.name)
+        stop_and_wait(self.client)
+        return self.client.load(file)
 
     def _settle(self) -> None:
         """Wait for the training session under way, if any, and remember where it left its result."""

@@ -19,7 +19,7 @@ from edgekit.protocol import PROTOCOL, Client
 from edgekit.protocol.messages import Info
 from edgekit.sessions.firmware_plan import Confirm, FirmwarePlan, GoBack, Health, Reset, Step, Trial, Upload
 from edgekit.sessions.flash import FlashFailed
-from edgekit.sessions.flash_events import Done, Event, Started
+from edgekit.sessions.flash_events import Done, Event, GoesOn, Started
 
 log = logging.getLogger("edgekit")
 
@@ -103,12 +103,11 @@ class _Work:
                 return ""
 
     def _upload(self, step: Upload) -> str:
-        """A line that is lost is opened again, and the upload goes on where it stood."""
+        """A line that is lost is opened again."""
         data, deadline = step.image.data, Deadline.after(UPLOAD_SECONDS)
         for attempt in range(_UPLOADS):
             try:
-                for there in upload_image(self.link.line, data, deadline):
-                    self.listen(Moved("firmware", there, len(data)))
+                self._upload_rest(data, deadline)
                 break
             except LinkLost as error:
                 if attempt == _UPLOADS - 1:
@@ -116,6 +115,15 @@ class _Work:
                 log.warning("%s; trying again", error.message)
                 self._open_again(Deadline.after(START_SECONDS))
         return f"{len(data)} bytes"
+
+    def _upload_rest(self, data: bytes, deadline: Deadline) -> None:
+        """What an earlier try left goes on."""
+        begun = False
+        for there in upload_image(self.link.line, data, deadline):
+            if not begun and there > self.link.line.most:
+                self.listen(GoesOn(there, len(data)))
+            begun = True
+            self.listen(Moved("firmware", there, len(data)))
 
     def _go_back(self, step: GoBack) -> str:
         info = self._restart(self.force)

@@ -27,5 +27,13 @@ class Done(Generic[S]):
     detail: str
 
 
+@dataclass(frozen=True)
+class GoesOn:
+    """An upload that was cut goes on: ``done`` of ``total`` bytes were on the board."""
+
+    done: int
+    total: int
+
+
 #: ``str(step)`` is its text.
-Event = Started[object] | Done[object] | Moved
+Event = Started[object] | Done[object] | GoesOn | Moved

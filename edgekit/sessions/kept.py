@@ -102,7 +102,10 @@ class KeptSessions:
     def _need_home(self) -> str:
         if self._home is None:
             name = self._client.link.name
-            raise DeviceError(f"{name} keeps no sessions: they end with the connection", "its runs are in the folder runs/ here")
+            raise DeviceError(
+                f"{name} keeps no sessions: each belongs to the host that started it",
+                f"its runs are in the folder runs/ here; `edgekit stop {name}` stops what runs",
+            )
         return self._home
 
     def _watch(self, home: str, kept: KeptSession, plan: Plan, path: Path, feeder: Feeder | None) -> Session:

@@ -90,6 +90,7 @@ class Session:
         self._folder = folder
         self._arena = max(e.arena_bytes for name, e in program.entries.items() if name in ("train_step", "update"))
         self._cursor = plan.cursor + len(self.records)
+        self._left = 0  #: records that the board has and we have not
         self._state: State = "running"
         self._error: EdgekitError | None = None
         self._over = False
@@ -115,7 +116,9 @@ class Session:
                 if self._over:
                     break
                 pause.reset() if more else pause.wait()
-                more = self._pull() | self._bring()
+                more = self._pull()
+                if self._left < _AT_ONCE:  # or a narrow line falls behind: the board keeps only the latest
+                    more |= self._bring()
         finally:
             if not self._over and not self.watched:
                 self.stop()
@@ -248,6 +251,7 @@ class Session:
                 self.lost += reply.first - self._cursor
                 log.warning("%d records came too fast to be fetched", reply.first - self._cursor)
             new = [row for row in reply.records if row[0] is not None and row[0] >= self._cursor]
+            self._left = reply.left
             self._cursor = max(self._cursor, reply.next)  # a board that lost its last records makes them once more
             try:
                 for record in (Record.from_wire(row, self._arena) for row in new):
@@ -256,7 +260,7 @@ class Session:
             except EdgekitError as error:
                 self._abandon(error)
                 raise
-        return reply.state not in LIVE or 2 * len(reply.records) >= _AT_ONCE
+        return reply.state not in LIVE or reply.left > 0 or 2 * len(reply.records) >= _AT_ONCE
 
     def _finish(self) -> None:
         """The board is done: fetch the final state and complete the run's folder."""

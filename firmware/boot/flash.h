@@ -19,6 +19,7 @@ typedef struct {
     uint32_t address;
     ek_area log[EK_LOGS], slot[EK_SLOTS];
     ek_area program[EK_PROGRAMS]; /* of no bytes where the flash has no room for them */
+    ek_area (*sector)(uint32_t at);                               /* the one that has that address */
     bool (*erase)(uint32_t at, uint32_t bytes);                   /* whole sectors: every byte becomes FF. False: it failed */
     bool (*write)(uint32_t at, const void *bytes, uint32_t size); /* whole units, which are erased. False: it failed */
 } ek_flash;

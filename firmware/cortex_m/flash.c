@@ -18,6 +18,7 @@ const ek_flash *ek_mcu_flash(void) {
         .log = {area(ek_log0_start, ek_log0_end), area(ek_log1_start, ek_log1_end)},
         .slot = {area(ek_slot0_start, ek_slot0_end), area(ek_slot1_start, ek_slot1_end)},
         .program = {area(ek_program0_start, ek_program0_end), area(ek_program1_start, ek_program1_end)},
+        .sector = ek_mcu_flash_sector,
         .erase = ek_mcu_flash_erase,
         .write = ek_mcu_flash_write,
     };

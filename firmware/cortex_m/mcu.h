@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../boot/flash.h"
 #include "../serial/serial.h"
 
 extern const char ek_mcu_name[];       /* "mps2-an500": as the board's profile is called, for people */
@@ -24,8 +25,9 @@ void ek_mcu_watchdog_feed(void);
 /* Whether it was the watchdog that started the board, where it raises no NMI. Asked once, at the start. */
 bool ek_mcu_watchdog_bit(void);
 
-/* The flash, by the addresses that the processor reads (boot/flash.h). Erasing takes whole sectors. Both say whether it worked, and
- * what was read before is not what a cache gives afterwards. */
+/* The flash, by the addresses that the processor reads (boot/flash.h). Erasing takes whole sectors; `sector` is the one that has an
+ * address. Both others say whether it worked, and what was read before is not what a cache gives afterwards. */
+ek_area ek_mcu_flash_sector(uint32_t address);
 bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes);
 bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size);
 

@@ -130,7 +130,7 @@ static ek_status find_records(const ek_training *t, const ek_session_id *id, uin
 
 ek_status ek_sessions_records(const ek_training *t, const ek_session_id *id, uint64_t since, uint64_t max, ek_cbor_writer *to,
                               ek_error *error) {
-    enum { REST = 64, MOST = 128 }; /* bytes of the keys, the cursors and the state; records of an answer */
+    enum { REST = 80, MOST = 128 }; /* bytes of the keys, the cursors and the state; records of an answer */
     ek_record records[MOST];
     ek_session_state state;
     uint64_t count;
@@ -141,13 +141,14 @@ ek_status ek_sessions_records(const ek_training *t, const ek_session_id *id, uin
     size_t most = (size_t)smaller(smaller(max, count - first), smaller(room, MOST));
     if (ek_kept_read(t->platform, id, first, records, most, &got, error) != EK_OK)
         return error->status;
-    ek_cbor_write_map(to, 4);
+    ek_cbor_write_map(to, 5);
     ek_put_uint(to, "first", first);
     ek_cbor_write_text(to, "records");
     ek_cbor_write_array(to, got);
     for (size_t i = 0; i < got; i++)
         ek_record_write(&records[i], first + i, to);
     ek_put_uint(to, "next", first + got);
+    ek_put_uint(to, "left", count - first - got);
     ek_put_text(to, "state", ek_state_name(state));
     return EK_OK;
 }

@@ -255,7 +255,7 @@ static ek_status stop(void *context, const ek_cbor *request, ek_cbor_writer *to,
 static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static ek_status records(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
-    enum { REST = 64 }; /* bytes of the keys, the cursors and the state */
+    enum { REST = 80 }; /* bytes of the keys, the cursors and the state */
     const ek_training *t = context;
     ek_session_id id;
     uint64_t since = 0, max = EK_RECORDS;
@@ -268,13 +268,14 @@ static ek_status records(void *context, const ek_cbor *request, ek_cbor_writer *
     uint64_t first = ek_records_first(&t->records, since);
     uint64_t room = ((uint64_t)(to->end - to->at) - REST) / EK_RECORD_CBOR;
     uint64_t next = first + smaller(smaller(max, room), t->records.next - first);
-    ek_cbor_write_map(to, 4);
+    ek_cbor_write_map(to, 5);
     ek_put_uint(to, "first", first);
     ek_cbor_write_text(to, "records");
     ek_cbor_write_array(to, next - first);
     for (uint64_t i = first; i < next; i++)
         ek_record_write(ek_records_at(&t->records, i), i, to);
     ek_put_uint(to, "next", next);
+    ek_put_uint(to, "left", t->records.next - next);
     ek_put_text(to, "state", ek_state_name(ek_session_seen(&t->session)));
     return EK_OK;
 }

@@ -135,22 +135,18 @@ static ek_status write_request(void *context, const ek_cbor *request, ek_cbor_wr
 
 /* ---- upload and erase ---- */
 
-/* Make the other slot blank: what is planned for it is forgotten first. */
-static ek_status clear(ek_images *m, ek_error *error) {
+/* Take the other slot for something new: what is planned for it is forgotten first. */
+static ek_status claim(ek_images *m, ek_error *error) {
     int slot = other(m);
     ek_slots slots = ek_slots_read(m->flash);
     if (slots.good == slot)
         return refuse(error, IMG_NO_FREE_SLOT); /* this program runs on trial: the other one is what to come back to */
-    slots.good = (uint8_t)m->running;
-    m->length = m->have = 0;
+    m->in.length = 0;
     m->looked[slot] = false;
-    if (slots.trial != EK_NO_SLOT) {
-        slots.trial = EK_NO_SLOT;
-        slots.tried = false;
-        if (!ek_slots_write(m->flash, &slots))
-            return refuse(error, IMG_WRITE_FAILED);
-    }
-    return m->flash->erase(m->flash->slot[slot].at, m->flash->slot[slot].bytes) ? EK_OK : refuse(error, IMG_ERASE_FAILED);
+    if (slots.trial == EK_NO_SLOT)
+        return EK_OK;
+    slots = (ek_slots){(uint8_t)m->running, EK_NO_SLOT, false};
+    return ek_slots_write(m->flash, &slots) ? EK_OK : refuse(error, IMG_WRITE_FAILED);
 }
 
 static bool is_newer(const ek_image *a, const ek_image *b) {
@@ -175,56 +171,50 @@ static ek_status check_header(ek_images *m, const ek_cbor *request, const uint8_
     return EK_OK;
 }
 
-/* The first chunk of an image. With the digest of the upload under way it goes on where that one stands. */
+static bool is_under_way(const ek_images *m, uint64_t length, const uint8_t *digest) {
+    return m->in.length == length && digest && m->in.has_digest && memcmp(digest, m->in.digest, sizeof m->in.digest) == 0;
+}
+
+/* The first chunk of an image. With the digest of the upload under way, or of one that a restart cut, it goes on where that stands. */
 static ek_status begin(ek_images *m, const ek_cbor *request, const uint8_t *bytes, size_t size, ek_error *error) {
     uint64_t length = 0, image = 0;
-    uint8_t digest[32] = {0};
+    uint8_t given[32] = {0};
     ek_cbor value;
-    bool has_digest = ek_cbor_find(request, "sha", &value);
-    if (has_digest && ek_read_bytes(request, "sha", digest, sizeof digest, error) != EK_OK)
+    const uint8_t *digest = ek_cbor_find(request, "sha", &value) ? given : NULL;
+    ek_area slot = m->flash->slot[other(m)];
+    if (digest && ek_read_bytes(request, "sha", given, sizeof given, error) != EK_OK)
         return refuse(error, IMG_BAD_HASH);
     if (ek_read_uint(request, "len", true, UINT32_MAX, &length, error) != EK_OK || length == 0)
         return refuse(error, IMG_BAD_LENGTH);
     if (ek_read_uint(request, "image", false, 0, &image, error) != EK_OK)
         return refuse(error, IMG_BAD_SLOT);
-    if (m->length == length && has_digest && m->has_digest && memcmp(digest, m->digest, sizeof digest) == 0)
+    if (is_under_way(m, length, digest))
         return EK_OK;
-    if (length > m->flash->slot[other(m)].bytes)
+    if (length > slot.bytes)
         return refuse(error, IMG_TOO_LARGE);
-    if (check_header(m, request, bytes, size, error) != EK_OK || clear(m, error) != EK_OK)
+    if (check_header(m, request, bytes, size, error) != EK_OK || claim(m, error) != EK_OK)
         return error->status;
-    m->length = length;
-    m->has_digest = has_digest;
-    memcpy(m->digest, digest, sizeof digest);
-    return EK_OK;
+    if ((digest && ek_incoming_resume(&m->in, m->flash, slot, (uint32_t)length, digest)) ||
+        ek_incoming_begin(&m->in, m->flash, slot, (uint32_t)length, digest))
+        return EK_OK;
+    return refuse(error, IMG_ERASE_FAILED);
 }
 
-/* Bytes behind those that are there: whole units go to the flash, and at the end the last one, filled up. */
-static bool append(ek_images *m, const uint8_t *bytes, size_t size) {
-    uint32_t at = m->flash->slot[other(m)].at;
-    for (size_t i = 0; i < size; i++) {
-        m->unit[m->have++ % EK_FLASH_UNIT] = bytes[i];
-        uint32_t held = (uint32_t)(m->have % EK_FLASH_UNIT);
-        if (held && m->have < m->length)
-            continue;
-        uint32_t filled = held ? held : EK_FLASH_UNIT;
-        memset(m->unit + filled, 0xFF, EK_FLASH_UNIT - filled);
-        if (!m->flash->write(at + (uint32_t)m->have - filled, m->unit, EK_FLASH_UNIT))
-            return false;
-    }
-    return true;
-}
-
-/* Whether what lies in the flash has the digest that the host gave. */
-static bool matches(const ek_images *m) {
+/* Whether what lies in the flash has the digest that the host gave. What has not must not be gone on with: it is forgotten. */
+static bool matches(ek_images *m) {
     uint8_t digest[32];
-    ek_sha256_of(ek_flash_at(m->flash, m->flash->slot[other(m)].at), (size_t)m->length, digest);
-    return memcmp(digest, m->digest, sizeof digest) == 0;
+    ek_sha256_of(ek_flash_at(m->flash, m->in.area.at), m->in.length, digest);
+    if (memcmp(digest, m->in.digest, sizeof digest) == 0)
+        return true;
+    m->in.length = 0;
+    ek_incoming_clear(m->flash, m->in.area);
+    return false;
 }
 
 /* A chunk that does not begin where the upload ends is not taken; the answer says what is wanted. */
 static ek_status upload(void *context, const ek_cbor *request, ek_cbor_writer *to, ek_error *error) {
     ek_images *m = context;
+    ek_incoming *in = &m->in;
     uint64_t offset = 0;
     ek_cbor value;
     const uint8_t *bytes;
@@ -234,20 +224,18 @@ static ek_status upload(void *context, const ek_cbor *request, ek_cbor_writer *t
         return refuse(error, IMG_BAD_OFFSET);
     if (offset == 0 && ek_cbor_find(request, "len", &value) && begin(m, request, bytes, size, error) != EK_OK)
         return error->status;
-    if (m->length == 0)
+    if (in->length == 0)
         return refuse(error, IMG_BAD_OFFSET);
-    if (offset == m->have && m->have < m->length) {
-        if (size > m->length - m->have)
+    if (offset == in->have && in->have < in->length) {
+        if (size > in->length - in->have)
             return refuse(error, IMG_TOO_MUCH);
         m->looked[other(m)] = false;
-        if (!append(m, bytes, size)) {
-            m->length = 0;
+        if (!ek_incoming_add(in, bytes, size))
             return refuse(error, IMG_WRITE_FAILED);
-        }
     }
-    bool whole = m->have == m->length && m->has_digest;
+    bool whole = in->have == in->length && in->has_digest;
     ek_cbor_write_map(to, 1 + whole);
-    ek_put_uint(to, "off", m->have);
+    ek_put_uint(to, "off", in->have);
     if (whole)
         put_flag(to, "match", matches(m));
     return EK_OK;
@@ -258,8 +246,10 @@ static ek_status erase(void *context, const ek_cbor *request, ek_cbor_writer *to
     uint64_t slot = (uint64_t)other(m);
     if (ek_read_uint(request, "slot", false, EK_SLOTS - 1, &slot, error) != EK_OK || slot != (uint64_t)other(m))
         return refuse(error, IMG_BAD_SLOT);
-    if (clear(m, error) != EK_OK)
+    if (claim(m, error) != EK_OK)
         return error->status;
+    if (!ek_incoming_clear(m->flash, m->flash->slot[slot]))
+        return refuse(error, IMG_ERASE_FAILED);
     ek_cbor_write_map(to, 0);
     return EK_OK;
 }

@@ -2,6 +2,7 @@
 #ifndef EK_IMAGEGROUP_H
 #define EK_IMAGEGROUP_H
 
+#include "../boot/incoming.h"
 #include "../boot/slots.h"
 #include "../runner/smp.h"
 
@@ -13,11 +14,7 @@ typedef struct {
     const uint8_t *key; /* that images must be signed with */
     int running;        /* the slot of this program */
 
-    /* The upload: one that is whole is kept in mind, so that its last chunk may come twice. */
-    uint64_t length, have; /* bytes; `length` is 0 where there is none */
-    uint8_t digest[32];    /* of the whole file, as the host gave it */
-    bool has_digest;
-    uint8_t unit[EK_FLASH_UNIT]; /* of the last bytes, those that do not fill a unit yet */
+    ek_incoming in; /* the upload: one that is whole is kept in mind, so that its last chunk may come twice */
 
     ek_image_verdict verdict[EK_SLOTS]; /* of the slots that were looked at since they were written */
     bool looked[EK_SLOTS];

@@ -18,6 +18,8 @@ enum { EK_RAM_PROGRAMS_ADDRESS = EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG + 2 * EK_
 
 static _Alignas(64) uint8_t ek_ram_flash_bytes[2 * EK_RAM_LOG + 2 * EK_RAM_SLOT + 2 * EK_RAM_PROGRAM];
 
+static ek_area ek_ram_flash_sector(uint32_t at) { return (ek_area){at / EK_RAM_LOG * EK_RAM_LOG, EK_RAM_LOG}; }
+
 static bool ek_ram_flash_erase(uint32_t at, uint32_t bytes) {
     memset(ek_ram_flash_bytes + (at - EK_RAM_FLASH_ADDRESS), 0xFF, bytes);
     return true;
@@ -37,6 +39,7 @@ static const ek_flash ek_ram_flash = {
     .slot = {{EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG, EK_RAM_SLOT},
              {EK_RAM_FLASH_ADDRESS + 2 * EK_RAM_LOG + EK_RAM_SLOT, EK_RAM_SLOT}},
     .program = {{EK_RAM_PROGRAMS_ADDRESS, EK_RAM_PROGRAM}, {EK_RAM_PROGRAMS_ADDRESS + EK_RAM_PROGRAM, EK_RAM_PROGRAM}},
+    .sector = ek_ram_flash_sector,
     .erase = ek_ram_flash_erase,
     .write = ek_ram_flash_write,
 };

@@ -6,6 +6,8 @@ static uint8_t random_byte(void) { return (uint8_t)((noise = noise * 1664525 + 1
 
 static bool power_fails(void) { return operation++ == cut; }
 
+static ek_area sector(uint32_t at) { return (ek_area){at / SECTOR * SECTOR, SECTOR}; }
+
 /* A cut leaves each bit as it was or as it was to be. */
 static bool erase(uint32_t at, uint32_t bytes) {
     for (uint32_t from = at - ADDRESS; from < at - ADDRESS + bytes; from += bytes < SECTOR ? bytes : SECTOR) {

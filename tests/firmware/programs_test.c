@@ -33,6 +33,7 @@ static ek_flash flash = {
     .memory = memory,
     .address = ADDRESS,
     .program = {{ADDRESS, SLOT}, {ADDRESS + SLOT, SLOT}},
+    .sector = sector,
     .erase = erase,
     .write = write_units,
 };

@@ -2,6 +2,7 @@
  * bootloader finds an image that is whole and signed, the next update succeeds, and nothing that was not tried stays.
  *
  *     slots_test sweep KEY A B C D     A and D are for slot 0, B and C for slot 1
+ *     slots_test resume KEY A B C      an upload that a cut ended goes on after the next start, and again after a cut in that
  *     slots_test flips KEY A B         no image with a changed bit is taken
  *     slots_test group KEY A B C D     what the image group refuses
  *     slots_test ed25519               lines "key message signature" in hexadecimal from stdin, "-" for no message: 1 or 0 each */
@@ -23,7 +24,7 @@
         } \
     } while (0)
 
-enum { SECTOR = 512, LOG = 128 /* four records */, SLOT = 2048, BYTES = 2 * SECTOR + 2 * SLOT, ADDRESS = 0x60000000, CHUNK = 200 };
+enum { SECTOR = 512, LOG = 128 /* four records */, SLOT = 2048, BYTES = 2 * SECTOR + 2 * SLOT, ADDRESS = 0x60000000, CHUNK = 200, HEADER = 512 };
 
 typedef struct {
     uint8_t bytes[SLOT];
@@ -74,6 +75,7 @@ static const ek_flash flash = {
     .address = ADDRESS,
     .log = {{ADDRESS, LOG}, {ADDRESS + SECTOR, LOG}},
     .slot = {{ADDRESS + 2 * SECTOR, SLOT}, {ADDRESS + 2 * SECTOR + SLOT, SLOT}},
+    .sector = sector,
     .erase = erase,
     .write = write_units,
 };
@@ -163,15 +165,27 @@ static int chunk(const image *i, uint32_t offset, uint32_t size, uint64_t *there
     return code;
 }
 
-static void upload(const image *i) {
-    uint64_t there = 0;
-    bool match = false;
+/* Returns where the upload began, and sets `least` to where it had to go back to: the same, unless a unit was half-written. */
+static uint64_t upload_from(const image *i, uint64_t *least) {
+    uint64_t there = 0, first = 0;
+    bool match = false, begun = false;
+    *least = UINT64_MAX;
     do {
         uint32_t left = i->size - (uint32_t)there;
         CHECK(chunk(i, (uint32_t)there, left < CHUNK ? left : CHUNK, &there, &match) == 0);
         asked = settled;
+        if (!begun)
+            first = there;
+        begun = true;
+        *least = there < *least ? there : *least;
     } while (there < i->size);
     CHECK(match);
+    return first;
+}
+
+static void upload(const image *i) {
+    uint64_t least;
+    upload_from(i, &least);
 }
 
 static bool confirmed(void) { return !ek_images_on_trial(&group); }
@@ -273,6 +287,93 @@ static void sweep(void) {
                 }
         }
     printf("%ld cuts\n", cuts);
+}
+
+/* ---- an upload that goes on ---- */
+
+/* Bytes that were surely written when the power went: the unit that was being written then is not counted. */
+static uint32_t written(void) { return group.in.length && group.in.have ? (group.in.have - 1) / EK_FLASH_UNIT * EK_FLASH_UNIT : 0; }
+
+static bool upload_cut(const image *i, long at) {
+    volatile bool happened = false;
+    operation = 0;
+    cut = at;
+    if (!setjmp(power_is_gone))
+        upload(i);
+    else
+        happened = true;
+    cut = -1;
+    return happened;
+}
+
+/* It stands where it was cut, at most a unit before; where that one is half-written, at the begin of its sector. The rest of a header
+ * is blank, so that a cut in it cannot be seen. */
+static void goes_on(const image *i, uint32_t had) {
+    uint64_t least, first = upload_from(i, &least);
+    if (had > HEADER + EK_FLASH_UNIT) {
+        CHECK(first >= had - EK_FLASH_UNIT);
+        CHECK(least >= had / SECTOR * SECTOR);
+    }
+    CHECK(upload_from(i, &least) == i->size); /* it is there */
+    boot();
+    CHECK(upload_from(i, &least) == (i->size - 1) / EK_FLASH_UNIT * EK_FLASH_UNIT); /* but for a last look */
+    CHECK(set_state(i->hash, false) == 0);
+    boot();
+    CHECK(group.running == 1 && holds(1, i));
+}
+
+static long resume(const image *i, const image *another) {
+    long cuts = 0;
+    for (seed = 0; seed < 8; seed++)
+        for (long first = 0;; first++) {
+            fresh();
+            if (!upload_cut(i, first))
+                break;
+            uint32_t had = written();
+            boot();
+            goes_on(i, had);
+            for (second_cut = 0;; second_cut++) {
+                fresh();
+                upload_cut(i, first);
+                boot();
+                if (!upload_cut(i, second_cut))
+                    break;
+                had = 0; /* what is erased twice may take the note with it */
+                boot();
+                goes_on(i, had);
+                cuts++;
+            }
+            second_cut = -1;
+            fresh(); /* something else comes after the start: nothing of what was there is taken for it */
+            upload_cut(i, first);
+            boot();
+            upload(another);
+            CHECK(set_state(another->hash, false) == 0);
+            cuts++;
+        }
+    return cuts;
+}
+
+/* What does not have the digest at the end was not what the host sent: the next upload does not go on with it. */
+static void damage_is_noticed(const image *i) {
+    uint64_t there = 0;
+    bool match = true;
+    fresh();
+    CHECK(upload_cut(i, 20)); /* four erases, the note's two units, 14 of the image */
+    memory[2 * SECTOR + SLOT + 40] ^= 1; /* a sector before the one that comes again */
+    boot();
+    CHECK(chunk(i, 0, CHUNK, &there, &match) == 0 && there > HEADER);
+    while (there < i->size)
+        CHECK(chunk(i, (uint32_t)there, i->size - (uint32_t)there < CHUNK ? i->size - (uint32_t)there : CHUNK, &there, &match) == 0);
+    CHECK(!match);
+    CHECK(set_state(i->hash, false) == 3);
+    goes_on(i, 0);
+}
+
+static void resume_all(void) {
+    CHECK(images[1].size <= SLOT - SECTOR && images[2].size > SLOT - SECTOR); /* without the note's sector, and with it */
+    printf("%ld cuts\n", resume(&images[1], &images[2]) + resume(&images[2], &images[1]));
+    damage_is_noticed(&images[1]);
 }
 
 /* ---- other things ---- */
@@ -388,6 +489,8 @@ int main(int count, char **words) {
     }
     if (strcmp(words[1], "sweep") == 0)
         sweep();
+    else if (strcmp(words[1], "resume") == 0)
+        resume_all();
     else if (strcmp(words[1], "flips") == 0)
         flips();
     else

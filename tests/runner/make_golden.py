@@ -127,7 +127,7 @@ def idle() -> Iterator[Vector]:
     info = {"version": "0.1.0", "protocol": 4, "architecture": "x86_64", "backend": "cpu", "isa": "avx2", "threads": 2}
     info |= {"cores": 4, "memory": 8 << 30, "pid": 4711, "home": None, "executable": "/opt/edgekit-runner", "instance": 99}
     yield exchange("info", scene, "the board", OP.READ, INFO, {}, info | {"disk": None})
-    none = {"first": 0, "records": [], "next": 0, "state": "idle"}
+    none = {"first": 0, "records": [], "next": 0, "left": 0, "state": "idle"}
     yield exchange("records, none", scene, "none yet", OP.READ, RECORDS, {"since": 0, "max": 100}, none)
     yield exchange("stop, idle", scene, "nothing to stop", OP.WRITE, STOP, {}, {})
     why = "no session runs whose data comes as shards"
@@ -240,7 +240,8 @@ def running() -> Iterator[Vector]:
 
     def records(name: str, meaning: str, request: dict[str, int], first: int, count: int) -> Vector:
         rows = [record(i) for i in range(first, first + count)]
-        response = {"first": first, "records": rows, "next": first + count, "state": "running"}
+        left = 5000 - first - count
+        response = {"first": first, "records": rows, "next": first + count, "left": left, "state": "running"}
         return exchange(name, scene, meaning, OP.READ, RECORDS, request, response)
 
     yield records("records, last two", "from a cursor", {"since": 4998, "max": 100}, 4998, 2)
@@ -248,7 +249,7 @@ def running() -> Iterator[Vector]:
     yield records("records, older are gone", "the ring keeps 4096", {"since": 3, "max": 1}, 904, 1)
     yield records("records, at the end", "none yet", {"since": 5000, "max": 100}, 5000, 0)
     yield records("records, beyond the end", "the cursor comes back to what is next", {"since": 9000, "max": 100}, 5000, 0)
-    room = (MESSAGE_BYTES - 8 - 64) // 128
+    room = (MESSAGE_BYTES - 8 - 80) // 128
     yield records("records, a full message", "as many as fit", {"since": 4000, "max": 4096}, 4000, room)
     other = failure(5, "session other is not the one that runs")
     yield exchange("stop another one", scene, "NO_SESSION", OP.WRITE, STOP, {"session": "other"}, other)
@@ -290,7 +291,7 @@ def streaming() -> Iterator[Vector]:
     yield exchange("status, streaming", scene, "it has what it needs", OP.READ, STATUS, {}, status)
     waiting = status | {"state": "waiting"}
     yield exchange("status, waiting", "waiting", "shard 4 is not there", OP.READ, STATUS, {}, waiting)
-    none = {"first": 0, "records": [], "next": 0, "state": "waiting"}
+    none = {"first": 0, "records": [], "next": 0, "left": 0, "state": "waiting"}
     yield exchange("records, waiting", "waiting", "none yet", OP.READ, RECORDS, {"since": 0, "max": 9}, none)
     window |= {"wanted": 4}
     yield exchange("shards, waiting", "waiting", "the one in use is wanted", OP.WRITE, SHARDS, {}, window)
@@ -393,14 +394,16 @@ def at_home() -> Iterator[Vector]:
     yield exchange("sessions, at the end", scene, "", OP.READ, SESSIONS, {"skip": 9}, listed)
 
     def records(name: str, session: str, since: int, first: int, count: int, state: str) -> Vector:
-        answer = {"first": first, "records": [record(i) for i in range(first, first + count)], "next": first + count}
+        left = {"gnu": 2, "zebra": 30, "ape": 4}[session] - first - count
+        rows = [record(i) for i in range(first, first + count)]
+        answer = {"first": first, "records": rows, "next": first + count, "left": left}
         request = {"since": since, "max": 100, "session": session}
         return exchange(name, scene, "from its file", OP.READ, RECORDS, request, answer | {"state": state})
 
     yield records("records of a session", "gnu", 0, 0, 2, "interrupted")
     yield records("records of a session, the last", "zebra", 29, 29, 1, "done")
     yield records("records of a session, beyond the end", "ape", 9, 4, 0, "failed")
-    room = (MESSAGE_BYTES - 8 - 64) // 128
+    room = (MESSAGE_BYTES - 8 - 80) // 128
     yield records("records of a session, as many as fit", "zebra", 1, 1, room, "done")
     unknown = failure(5, "there is no session fox")
     yield exchange("records of no session", scene, "NO_SESSION", OP.READ, RECORDS, {"since": 0, "session": "fox"}, unknown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -206,17 +207,28 @@ def test_an_upload_goes_on_after_a_cut_line(tmp_path: Path) -> None:
     assert (state()[1].hash, flags(state()[1])) == (image.hash, "bootable confirmed active")
 
 
-def test_an_upload_begins_anew_after_a_cut_of_power(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image, link = other(1, 5), line()
+def cut_of_power(image: Image) -> int:
+    """In the midst of an upload; returns how many bytes the board had."""
+    link = line()
     uploading = upload_image(link.line, image.data, soon())
-    while next(uploading) < len(image.data) / 3:
+    while (there := next(uploading)) < len(image.data) / 3:
         pass
     stop(M7, kill=True)
     link.close()
     start(Settings.from_profile(M7, machine=M7))
     assert flags(state()[0]) == "bootable confirmed active"
-    ask(capsys, "flash", M7, "--runner", saved(image, tmp_path))
-    assert flags(state()[1]) == "bootable confirmed active"
+    return there
+
+
+def test_an_upload_goes_on_after_a_cut_of_power(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = other(1, 5)
+    had = cut_of_power(image)
+    assert run(["flash", M7, "--runner", str(saved(image, tmp_path))]) == 0
+    told = re.search(r"goes on at (\d+) of (\d+) KiB", capsys.readouterr().err)
+    assert told
+    assert int(told[1]) >= (had - 32) // 1024 > 64
+    assert int(told[2]) == round(len(image.data) / 1024)
+    assert (state()[1].hash, flags(state()[1])) == (image.hash, "bootable confirmed active")
 
 
 def test_a_trial_that_somebody_left_is_ended_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,6 +246,21 @@ def test_a_trial_that_somebody_left_is_ended_first(tmp_path: Path, capsys: pytes
     plan = ask(capsys, "flash", M7, "--runner", saved(image, tmp_path))["plan"]
     assert [step["step"] for step in plan["steps"]] == ["goback", "upload", "trial", "reset", "health", "confirm"]
     assert (state()[1].hash, flags(state()[1])) == (image.hash, "bootable confirmed active")
+
+
+def test_another_tool_goes_on_after_a_cut_of_power() -> None:
+    image = other(1, 5)
+    had = cut_of_power(image)
+
+    async def upload(port: str) -> list[int]:
+        async with SMPClient(SMPSerialTransport(), port, timeout_s=60) as client:
+            return [there async for there in client.upload(image.data)]
+
+    (one,) = virtual_boards()
+    with port_to("127.0.0.1", one.port) as port:
+        offsets = asyncio.run(upload(port))
+    assert had - 32 <= offsets[0] < offsets[-1] == len(image.data)
+    assert (state()[1].hash, flags(state()[1])) == (image.hash, "bootable")
 
 
 def test_another_tool_updates_it(tmp_path: Path) -> None:

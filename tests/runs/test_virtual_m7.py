@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from smpclient import SMPClient
 from smpclient.generics import success
+from smpclient.requests.file_management import FileHashChecksum
 from smpclient.requests.os_management import EchoWrite, MCUMgrParametersRead, ResetWrite
 from smpclient.transport.serial import SMPSerialTransport
 
@@ -47,9 +49,9 @@ def small_network() -> torch.nn.Module:
     ).eval()
 
 
-def program(board: str) -> edgekit.Program:
+def program(board: str, lr: float = 0.02) -> edgekit.Program:
     example = torch.randn(8, 1, 8, 8), torch.arange(8)
-    return edgekit.compile(small_network(), example, board=board, optimizer=edgekit.SGD(lr=0.02, momentum=0.9))
+    return edgekit.compile(small_network(), example, board=board, optimizer=edgekit.SGD(lr=lr, momentum=0.9))
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,17 @@ def test_a_program_outlives_a_reset_and_the_power(digits: dict[str, np.ndarray],
         np.testing.assert_array_equal(device.predict(own, digits["inputs"][:8]), outputs)
 
 
+def test_doctor_displaces_no_program(tmp_path: Path) -> None:
+    files = [tmp_path / f"{lr}.ekp" for lr in (0.04, 0.05)]
+    with edgekit.connect(M7) as device:
+        for file, lr in zip(files, (0.04, 0.05), strict=True):
+            program(M7, lr).save(file)
+            device.client.load(device.client.put_file(file))  # so that the next one goes to the other slot
+    assert run(["doctor", M7]) == 0
+    with edgekit.connect(M7) as device:
+        assert [device.client.missing(file) for file in files] == [0, 0]
+
+
 def test_a_program_for_another_board_is_refused_and_the_old_one_stays(digits: dict[str, np.ndarray]) -> None:
     with edgekit.connect(M7) as device:
         own = program(M7)
@@ -171,6 +184,33 @@ def test_a_program_for_another_board_is_refused_and_the_old_one_stays(digits: di
         with pytest.raises(edgekit.InputError, match="has armv7e-m"):
             device.predict(program("local"), digits["inputs"][:8])
         assert device.client.status().state == "done"
+
+
+def test_a_program_that_another_smp_tool_brought_trains(digits: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """smpclient's file upload, under the name by which edgekit finds a program: its SHA-256."""
+    own, file = program(M7, lr=0.03), tmp_path / "model.ekp"
+    own.save(file)
+    content = file.read_bytes()
+    sha = hashlib.sha256(content).digest()
+    name = f"{sha.hex()[:16]}.ekp"
+
+    async def session(port: str) -> None:
+        async with SMPClient(SMPSerialTransport(), port, timeout_s=20) as client:
+            assert not success(await client.request(FileHashChecksum(name=name, type="sha256")))
+            assert [there async for there in client.upload_file(content, name)][-1] == len(content)
+            answer = await client.request(FileHashChecksum(name=name, type="sha256"))
+            assert success(answer)
+            assert (answer.output, answer.len) == (sha, len(content))
+
+    (board,) = virtual_boards()
+    with port_to("127.0.0.1", board.port) as port:
+        asyncio.run(session(port))
+    moved: list[str] = []
+    with edgekit.connect(M7, progress=lambda one: moved.append(one.name)) as device:
+        assert device.client.missing(file) == 0
+        assert [record.step for record in device.train(own, part(digits, 0, 8), steps=1)] == [1]
+    assert moved
+    assert not [name for name in moved if name.endswith(".ekp")]
 
 
 def test_another_smp_tool_works_unchanged() -> None:

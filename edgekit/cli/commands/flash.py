@@ -20,7 +20,7 @@ from edgekit.links.ssh import Connection
 from edgekit.sessions.firmware_flash import FirmwareFlashed, execute_firmware
 from edgekit.sessions.firmware_plan import FirmwarePlan, plan_firmware, plan_rollback_firmware
 from edgekit.sessions.flash import Flashed, execute
-from edgekit.sessions.flash_events import Done, Event, Started
+from edgekit.sessions.flash_events import Done, Event, GoesOn, Started
 from edgekit.sessions.flash_plan import Plan, plan_flash, plan_rollback
 
 _LOOK_SECONDS = 60.0
@@ -102,6 +102,8 @@ class Drawing:
         elif isinstance(event, Done):
             if event.detail:
                 self._console.print(f"    {plain(event.detail)}", soft_wrap=True)
+        elif isinstance(event, GoesOn):
+            self._console.print(f"    goes on at {event.done / 1024:.0f} of {event.total / 1024:.0f} KiB", soft_wrap=True)
         else:
             self._moved(event)
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from smp.message import WriteRequest
 
 from edgekit.links.deadline import Deadline
-from edgekit.links.serial.exchange import Window, refusal
+from edgekit.links.serial.exchange import Answer, Window, refusal
 from edgekit.links.serial.line import Line
 
 _REST = 96  #: bytes of a message around a chunk: header, keys and numbers
@@ -28,10 +28,10 @@ class Upload(Protocol):
     def request(self, offset: int, part: bytes) -> WriteRequest: ...
 
 
-def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int, None, int | None]:
+def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int, None, Answer]:
     """Send all, from the beginning or from where the board says; gives the bytes that are there now and then.
 
-    Returns the code that the board refuses with, None where all is there.
+    Returns the board's last answer: to the piece with which all was there, or one that refuses.
 
     Raises:
         LinkLost: the line is gone, nothing was answered for QUIET_SECONDS, or the deadline is over.
@@ -41,21 +41,23 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
     window = Window(line)
     begun = False  #: the board has answered: it may know of an earlier upload
     there = sent = paused = 0
+    answer: Answer = {}
     quiet = Deadline.after(QUIET_SECONDS)
     while not begun or there < len(data):
         while (sent < len(data) if begun else window.empty) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
             part = data[sent : sent + chunk]
             window.send(upload.request(sent, part), deadline)
             sent += len(part)
-        answer = window.take(deadline)
-        if answer is None:
+        taken = window.take(deadline)
+        if taken is None:
             if not quiet.remaining():
                 raise quiet.expired(f"{line.name}: the board")
             sent = paused = there
             continue
+        answer = taken
         quiet = Deadline.after(QUIET_SECONDS)
-        if (code := refusal(answer)) is not None:
-            return code
+        if refusal(answer) is not None:
+            break
         begun = True
         there = int(answer["off"])
         if there > sent:
@@ -63,4 +65,4 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
         if window.empty:
             sent = paused = there
             yield there
-    return None
+    return answer

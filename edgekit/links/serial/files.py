@@ -37,7 +37,7 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
     """
     sha = hashlib.sha256(data).digest()
     for _ in range(_STARTS):
-        code = yield from send_chunks(line, Chunks(name, data, sha), deadline)
+        code = refusal((yield from send_chunks(line, Chunks(name, data, sha), deadline)))
         if code is None or (code == _BAD_OFFSET and digest(line, name, deadline) == sha):  # or its last answer was lost
             return
         if code != _BAD_OFFSET:

@@ -59,22 +59,31 @@ def slots(line: Line, deadline: Deadline) -> list[Slot]:
 
 
 def upload_image(line: Line, data: bytes, deadline: Deadline) -> Iterator[int]:
-    """Bring an image into the slot that does not run; gives the bytes that are there now and then. What a cut left goes on.
+    """Bring an image into the slot that does not run; gives the bytes that are there now and then. What a cut of the line or of
+    the board's power left goes on: the first number that comes is larger than a message.
 
     Raises:
         DeviceError: the board refuses it.
-        IntegrityError: the board does not accept its signature or SHA-256.
+        IntegrityError: what the board has is not what was sent.
         LinkLost: the line is gone, or the deadline over.
     """
-    code = yield from send_chunks(line, _Chunks(data, hashlib.sha256(data).digest()), deadline)
-    if code is not None:
+    answer = yield from send_chunks(line, _Chunks(data, hashlib.sha256(data).digest()), deadline)
+    if (code := refusal(answer)) is not None:
         raise _refused(line, code)
+    if answer.get("match") is False:
+        raise IntegrityError(
+            f"{line.name}: what the board's flash holds is not what was sent, and the board has erased it",
+            "try again; if it stays so, the flash is worn out",
+        )
 
 
 def try_image(line: Line, image_hash: bytes, deadline: Deadline) -> list[Slot]:
     """Let an image run once, at the next start. The board verifies all of it, and its signature, before.
 
-    Raises: as ``upload_image`` does.
+    Raises:
+        DeviceError: the board refuses it.
+        IntegrityError: the board does not accept its signature or SHA-256.
+        LinkLost: the line is gone, or the deadline over.
     """
     return _states(_answer(line, ImageStatesWriteRequest(hash=image_hash, confirm=False), deadline))
 
@@ -82,7 +91,7 @@ def try_image(line: Line, image_hash: bytes, deadline: Deadline) -> list[Slot]:
 def confirm_image(line: Line, deadline: Deadline) -> list[Slot]:
     """The image that runs stays.
 
-    Raises: as ``upload_image`` does.
+    Raises: as ``try_image`` does.
     """
     return _states(_answer(line, ImageStatesWriteRequest(confirm=True), deadline))
 

@@ -14,17 +14,19 @@ from edgekit.links.serial.exchange import Waiting
 from edgekit.links.serial.files import digest, download, upload
 from edgekit.links.serial.line import Line
 
+_PROGRAM = ".ekp"  #: files of such names lie in the board's flash, where it has room
 _NAME = 100  #: bytes of a file's name on the board
 
 
 class SerialLink:
     """A connected board. A message that is not answered is sent again: the board answers it once."""
 
-    def __init__(self, line: Line, progress: Progress = silent) -> None:
-        """``line`` is closed with the link."""
+    def __init__(self, line: Line, progress: Progress = silent, *, for_now: bool = False) -> None:
+        """``line`` is closed with the link. ``for_now``: programs displace none in the board's flash; they lie in RAM."""
         self.line = line
         self.name = line.name
         self.progress = progress
+        self._for_now = for_now
         self._last = b""  #: the message that waits for its answer
         self._closed = False
 
@@ -58,14 +60,14 @@ class SerialLink:
     def put_file(self, local: Path, deadline: Deadline) -> str:
         """Send a file, under its digest, or the arrays of a folder; what is there already is not sent again."""
         self._check_open()
-        for path, name in _names(local):
+        for path, name in self._names(local):
             if digest(self.line, name, deadline) != _sha256(path):
                 self._upload(path, name, deadline)
-        return _name(local)
+        return self._name(local)
 
     def missing(self, local: Path, deadline: Deadline) -> int:
         self._check_open()
-        return sum(p.stat().st_size for p, name in _names(local) if digest(self.line, name, deadline) != _sha256(p))
+        return sum(p.stat().st_size for p, name in self._names(local) if digest(self.line, name, deadline) != _sha256(p))
 
     def bring(self, data: bytes, remote: str, deadline: Deadline) -> Iterator[None]:
         self._check_open()
@@ -86,27 +88,26 @@ class SerialLink:
         for there in upload(self.line, name, data, deadline):
             self.progress(Moved(path.name, there, len(data)))
 
+    def _names(self, local: Path) -> list[tuple[Path, str]]:
+        """The files of a path, and what they are called on the board."""
+        if not local.is_dir():
+            return [(local, self._name(local))]
+        files = [path for path in sorted(local.iterdir()) if path.suffix == ".npy"]
+        if not files:
+            raise InputError(f"{local} holds no arrays", "a data set is a folder with inputs.npy and targets.npy")
+        return [(path, f"{self._name(local)}/{path.name}") for path in files]
+
+    def _name(self, local: Path) -> str:
+        """By content, so that what is on the board already is recognised."""
+        if not local.is_dir():
+            suffix = "" if self._for_now and local.suffix == _PROGRAM else local.suffix
+            return f"{_sha256(local).hex()[:16]}{suffix}"
+        rows = "".join(f"{path.name} {_sha256(path).hex()}\n" for path in sorted(local.iterdir()) if path.suffix == ".npy")
+        return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
     def _check_open(self) -> None:
         if self._closed:
             raise LinkError(f"{self.name}: the connection is closed", "connect again")
-
-
-def _names(local: Path) -> list[tuple[Path, str]]:
-    """The files of a path, and what they are called on the board."""
-    if not local.is_dir():
-        return [(local, _name(local))]
-    files = [path for path in sorted(local.iterdir()) if path.suffix == ".npy"]
-    if not files:
-        raise InputError(f"{local} holds no arrays", "a data set is a folder with inputs.npy and targets.npy")
-    return [(path, f"{_name(local)}/{path.name}") for path in files]
-
-
-def _name(local: Path) -> str:
-    """By content, so that what is on the board already is recognised."""
-    if not local.is_dir():
-        return f"{_sha256(local).hex()[:16]}{local.suffix}"
-    rows = "".join(f"{path.name} {_sha256(path).hex()}\n" for path in sorted(local.iterdir()) if path.suffix == ".npy")
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
 def _sha256(path: Path) -> bytes:

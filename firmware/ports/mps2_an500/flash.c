@@ -7,6 +7,8 @@
 
 enum { SECTOR = 65536 };
 
+ek_area ek_mcu_flash_sector(uint32_t address) { return (ek_area){address / SECTOR * SECTOR, SECTOR}; }
+
 bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes) {
     if (address % SECTOR || bytes % SECTOR)
         return false;

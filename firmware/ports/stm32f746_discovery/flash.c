@@ -19,6 +19,13 @@ enum { LINE = 32 };
 static const uint32_t sectors[] = {0x08000000, 0x08008000, 0x08010000, 0x08018000, 0x08020000, 0x08040000, 0x08080000, 0x080C0000, 0x08100000};
 enum { SECTORS = sizeof sectors / sizeof *sectors - 1 };
 
+ek_area ek_mcu_flash_sector(uint32_t address) {
+    uint32_t i = 0;
+    while (i + 1 < SECTORS && sectors[i + 1] <= address)
+        i++;
+    return (ek_area){sectors[i], sectors[i + 1] - sectors[i]};
+}
+
 static bool finish(void) {
     __asm volatile("dsb" ::: "memory");
     while (FLASH(SR) & BUSY)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgekit.errors import DeviceError, IntegrityError, LinkLost
 from edgekit.links.deadline import Deadline
-from edgekit.links.serial import SerialLink, chunks, exchange
+from edgekit.links.serial import SerialLink, chunks, exchange, images
 from edgekit.links.serial import line as line_module
 from edgekit.links.serial.images import confirm_image, slots, try_image, upload_image
 from edgekit.links.serial.line import Line
@@ -85,6 +85,19 @@ def test_an_upload_goes_on_where_it_was_cut(wire: Wire) -> None:
     line = connected(wire)
     list(upload_image(line, one.data, soon()))
     assert wire.count["there"] - sent < 40_000
+    assert [s.hash for s in slots(line, soon())] == [one.hash]
+
+
+def test_what_the_flash_does_not_hold_right_begins_anew(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is the digest that is wrong: to the board that is the same."""
+    one, line = image(size=20_000), connected(wire)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_Chunks", lambda data, _, right=images._Chunks: right(data, bytes(32)))
+        for _ in range(2):
+            with pytest.raises(IntegrityError, match="not what was sent"):
+                list(upload_image(line, one.data, soon()))
+            assert slots(line, soon()) == []
+    list(upload_image(line, one.data, soon()))
     assert [s.hash for s in slots(line, soon())] == [one.hash]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.errors import LinkLost, StorageError
+from edgekit.errors import BusyError, LinkLost, StorageError
 from edgekit.links.deadline import Deadline
 from edgekit.links.serial import SerialLink, exchange
 from edgekit.links.serial import line as line_module
@@ -151,6 +151,56 @@ def test_a_program_that_is_pushed_leaves_the_loaded_one_alone(tmp_path: Path) ->
         whole = os.urandom(400_000)
         list(upload(link.line, "new.ekp", whole, soon()))
         assert download(link.line, "new.ekp", soon(), lambda _: None) == whole
+
+
+def test_a_program_for_now_displaces_none(tmp_path: Path) -> None:
+    with board() as wire:
+        link = open_link(wire)
+        for name in ("one.ekp", "two.ekp"):
+            list(upload(link.line, name, os.urandom(1000), soon()))
+        inputs, targets = sample_data(8)
+        with Device(SerialLink(link.line, for_now=True)) as device:
+            program = Classifier().program(ARCHITECTURE[device.info.architecture])
+            device.train(program, {"inputs": inputs, "targets": targets}, run_dir=tmp_path / "run").result()
+        link = open_link(wire)
+        assert None not in [digest(link.line, name, soon()) for name in ("one.ekp", "two.ekp")]
+
+
+def test_every_record_of_quick_steps_comes_home(tmp_path: Path) -> None:
+    """A message holds 15, and the board keeps 4096: whoever falls behind asks again at once."""
+    inputs, targets = sample_data(40)
+    with board() as wire, Device(open_link(wire)) as device:
+        program = Classifier().program(ARCHITECTURE[device.info.architecture])
+        session = device.train(program, {"inputs": inputs, "targets": targets}, epochs=460, run_dir=tmp_path / "run")
+        assert [record.step for record in session] == list(range(1, 4601))
+
+
+def test_a_session_that_waits_for_a_killed_host_gives_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inputs, targets = sample_data(40)
+    data = {"inputs": inputs, "targets": targets}
+    with board() as wire:
+        killed = Device(open_link(wire))
+        program = Classifier().program(ARCHITECTURE[killed.info.architecture])
+        killed.train(program, data, stream=True, run_dir=tmp_path / "killed", spool=6000)
+        killed.client.link.close()
+        records, _ = train(wire, False, tmp_path / "next")
+        killed.close()
+    assert len(records) == 20
+    assert "a host that is gone" in caplog.text
+
+
+def test_a_session_that_runs_does_not_give_way(tmp_path: Path) -> None:
+    inputs, targets = sample_data(40)
+    with board() as wire:
+        first = Device(open_link(wire))
+        program = Classifier().program(ARCHITECTURE[first.info.architecture])
+        first.train(program, {"inputs": inputs, "targets": targets}, epochs=10**8, run_dir=tmp_path / "first")
+        first.client.link.close()
+        with pytest.raises(BusyError) as refused:
+            train(wire, False, tmp_path / "next")
+        first.close()
+        Client(open_link(wire)).stop()
+    assert "edgekit stop wire" in refused.value.hint
 
 
 def small_session(wire: Wire) -> None:
