@@ -121,16 +121,21 @@ static void weight_grad_part(void *context, int index, int count) {
     }
 }
 
+/* `count` sums from `at` of all threads' parts, in order. */
+static void add_parts(const job *work, size_t at, size_t count, int threads, float *restrict to) {
+    memcpy(to, part_of(work, 0) + at, count * sizeof *to);
+    for (int t = 1; t < threads; t++) {
+        const float *part = part_of(work, t) + at;
+        for (size_t i = 0; i < count; i++) to[i] += part[i];
+    }
+}
+
 void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, ek_real x, const float *dy, float *dw, float *db,
         ek_pool *pool, void *scratch) {
     job work = {c, x.data, dy, NULL, scratch, part_floats(c)};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, weight_grad_part, &work);
-    size_t weights = taps_of(c) * (size_t)c->channels, all = weights + (db ? (size_t)c->channels : 0);
-    for (size_t i = 0; i < all; i++) {
-        float sum = part_of(&work, 0)[i];
-        for (int t = 1; t < ek_pool_threads(pool); t++) sum += part_of(&work, t)[i];
-        if (i < weights) dw[i] = sum;
-        else db[i - weights] = sum;
-    }
+    size_t channels = (size_t)c->channels, weights = taps_of(c) * channels;
+    add_parts(&work, 0, weights, ek_pool_threads(pool), dw);
+    if (db) add_parts(&work, weights, channels, ek_pool_threads(pool), db);
 }

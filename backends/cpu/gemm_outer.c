@@ -11,7 +11,7 @@ EK_TILE_TABLE(outer)
 
 /* A block of dw, at most BLOCK_K × BLOCK_N, is summed in the cache over blocks of ROWS rows of A and dy. Each row
  * block is summed in registers from zero, which also keeps the rounding of long sums small. */
-enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 256, ROWS = 96, ROUND_K = EK_TILE_ROWS / 2 };
+enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 288, ROWS = 96 };
 
 /* What is read by more tiles than this is copied first, tile by tile: rows that lie a power of two apart would push each other out
  * of the first-level cache. */
@@ -27,18 +27,26 @@ typedef struct {
     int by_rows;
 } blocking;
 
+/* Tiles of the thread that has most, where dw is cut into `down` × `across` blocks. */
+static size_t busiest(size_t k, size_t n, size_t down, size_t across, size_t threads) {
+    size_t tall = ek_even(k, (k + down - 1) / down, EK_TILE_ROWS), wide = ek_even(n, (n + across - 1) / across, EK_PANEL);
+    return (down * across + threads - 1) / threads * (tall / EK_TILE_ROWS) * (wide / EK_PANEL);
+}
+
 static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
     blocking s;
     s.by_rows = threads > 1 && k * n <= SMALL && m >= 64 * threads;
-    s.n = ek_even(n, BLOCK_N, EK_PANEL);
-    s.k = ek_even(k, BLOCK_K, EK_TILE_ROWS);
-    size_t across = (n + s.n - 1) / s.n, down = (k + s.k - 1) / s.k;
-    if (!s.by_rows && (across * down < 4 * threads || across * down % threads)) { /* as many for every thread */
-        down = ek_round_up(down, threads);
-        s.k = ek_round_up((k + down - 1) / down, ROUND_K);
-    }
+    size_t least_down = (k + BLOCK_K - 1) / BLOCK_K, least_across = (n + BLOCK_N - 1) / BLOCK_N;
+    size_t down = least_down, across = least_across, sharing = s.by_rows ? 1 : threads, best = SIZE_MAX;
+    for (size_t i = least_down; i < least_down + sharing; i++)
+        for (size_t j = least_across; j < least_across + sharing; j++) {
+            size_t tiles = busiest(k, n, i, j, sharing);
+            if (tiles < best) down = i, across = j, best = tiles;
+        }
+    s.k = ek_even(k, (k + down - 1) / down, EK_TILE_ROWS);
+    s.n = ek_even(n, (n + across - 1) / across, EK_PANEL);
     s.a_rows = ROWS * s.k + EK_LANES;
-    s.a = ROWS * ek_round_up(s.k, EK_TILE_ROWS);
+    s.a = ROWS * s.k;
     s.dy = ROWS * s.n;
     s.c = s.k * s.n;
     s.db = s.n;
