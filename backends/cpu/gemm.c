@@ -10,6 +10,56 @@
 
 EK_TILE_TABLE(dot)
 
+/* --- a whole tile of sums over all of K, finished in registers: with a short K, storing sums and reading them again would take as
+ * long as the multiply-adds --- */
+
+static int finishes_in_registers(const ek_gemm *g) {
+    const ek_epilogue *e = &g->finish;
+    if (e->add || e->pre || g->places.grid || g->column % 8) return 0;
+    return e->kind == EK_CLAMP || e->kind == EK_SAVED_BITS;
+}
+
+enum { TILE_BYTES = EK_PANEL / 8 }; /* of a tile's row of a mask */
+
+EK_INLINE void finish_sums(int backward, int mask, int stream, const ek_epilogue *e, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS],
+        size_t row, size_t column) {
+    float *y = e->y + row * e->columns + column;
+    const uint8_t *saved = backward ? (const uint8_t *)e->saved + row * e->mask_bytes + column / 8 : NULL;
+    uint8_t *masks = mask ? e->mask + row * e->mask_bytes + column / 8 : NULL;
+    size_t columns = e->columns, mask_bytes = e->mask_bytes;
+    ek_vf low = ek_splat(e->low), high = ek_splat(e->high), bias[EK_TILE_VECTORS];
+    EK_UNROLL
+    for (int j = 0; j < EK_TILE_VECTORS; j++) bias[j] = e->bias ? ek_load(e->bias + column + j * EK_LANES) : (ek_vf){0};
+    EK_UNROLL
+    for (int i = 0; i < EK_TILE_ROWS; i++, y += columns) {
+        uint32_t bits = 0;
+        if (backward) memcpy(&bits, saved, TILE_BYTES), saved += mask_bytes;
+        EK_UNROLL
+        for (int j = 0; j < EK_TILE_VECTORS; j++) {
+            ek_vf v = acc[i][j];
+            if (backward) v = ek_select(ek_truth_of(bits >> j * EK_LANES), v, (ek_vf){0});
+            else v = ek_at_most(ek_at_least(v + bias[j], low), high);
+            if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= high)) << j * EK_LANES;
+            if (stream) ek_stream(y + j * EK_LANES, v);
+            else ek_store(y + j * EK_LANES, v);
+        }
+        if (mask) memcpy(masks, &bits, TILE_BYTES), masks += mask_bytes;
+    }
+}
+
+static void dot_and_finish(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, const float *ahead,
+        const ek_epilogue *e, size_t row, size_t column) {
+    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, ldb, ahead, acc);
+    int stream = EK_STREAMS && e->stream;
+    if (e->kind == EK_SAVED_BITS && stream) finish_sums(1, 0, EK_STREAMS, e, acc, row, column);
+    else if (e->kind == EK_SAVED_BITS) finish_sums(1, 0, 0, e, acc, row, column);
+    else if (e->mask && stream) finish_sums(0, 1, EK_STREAMS, e, acc, row, column);
+    else if (e->mask) finish_sums(0, 1, 0, e, acc, row, column);
+    else if (stream) finish_sums(0, 0, EK_STREAMS, e, acc, row, column);
+    else finish_sums(0, 0, 0, e, acc, row, column);
+}
+
 /* A block of B, DEPTH × COLUMNS, stays in the second-level cache while the rows of A pass; a block of the result holds
  * partial sums where K needs several blocks. */
 enum { DEPTH = 384, BLOCK_B = 48 * 1024, ROWS = 28 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
@@ -92,6 +142,7 @@ static void run_part(void *context, int index, int count) {
     if (work->by_columns) ek_share(g->n, EK_PANEL, index, count, &n_from, &n_to);
     else ek_share(g->m, 1, index, count, &m_from, &m_to);
     if (m_from == m_to) return;
+    int direct = s->depth >= g->k && finishes_in_registers(g);
     size_t tile_rows = ek_even(ek_min(m_to - m_from, 4 * s->rows), EK_TILE_ROWS, 1);
 
     for (size_t n0 = n_from; n0 < n_to; n0 += s->columns) {
@@ -110,13 +161,16 @@ static void run_part(void *context, int index, int count) {
                     else a = g->a.from.data + row * g->a.ld + k0, lda = g->a.ld;
                     float *c = c_buffer + (row - m0) * s->columns;
                     size_t steps = row + rows < m_to ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
+                    size_t finished = direct && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
                     for (size_t j = 0; j < n; j += EK_PANEL) {
                         panel b = find_panel(g, s, b_buffer, k0, n0, j);
                         size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
-                        EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0,
-                                asked < steps ? a + rows * lda + asked * EK_LINE : a);
+                        const float *ahead = asked < steps ? a + rows * lda + asked * EK_LINE : a;
+                        if (j < finished) dot_and_finish(depth, a, lda, b.data, b.ld, ahead, &g->finish, row, g->column + n0 + j);
+                        else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0, ahead);
                     }
-                    if (k0 + depth >= g->k) finish_rows(g, c, s->columns, row, rows, n0, n);
+                    if (k0 + depth >= g->k && finished < n)
+                        finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
                 }
                 k0 += s->depth;
             } while (k0 < g->k);

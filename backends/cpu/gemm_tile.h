@@ -34,9 +34,8 @@ EK_INLINE void ek_dot_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TIL
     }
 }
 
-EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
-        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
-    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+EK_INLINE void ek_dot_sum(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b, size_t ldb,
+        const float *ahead, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS]) {
     size_t k = 0;
 #if EK_BY_LANE
     for (; k + EK_LANES <= depth; k += EK_LANES) {
@@ -60,6 +59,12 @@ EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, 
         ek_ahead_line(ahead);
         ek_dot_step(rows, vectors, acc, a + k, lda, b);
     }
+}
+
+EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
+        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
+    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    ek_dot_sum(rows, vectors, depth, a, lda, b, ldb, ahead, acc);
     ek_tile_store(rows, vectors, acc, c, ldc, add);
 }
 
