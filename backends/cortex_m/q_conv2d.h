@@ -3,6 +3,7 @@
 #define EK_Q_CONV2D_H
 
 #include "q_channel.h"
+#include "q_factor.h"
 
 typedef struct {
     const ek_q_conv2d_attrs *a;
@@ -15,6 +16,7 @@ typedef struct {
     size_t rows, mask_bytes; /* pixels of the result; bytes of the mask for each */
     size_t depth, own;       /* products in a sum; of a dense one: input channels of w */
     ek_quant from, to;
+    ek_ratio ratio; /* of their scales */
 } ek_q_conv;
 
 size_t EK_NAME(ek_q_dense_scratch)(const ek_q_conv *c);
@@ -25,7 +27,7 @@ void EK_NAME(ek_q_depthwise)(const ek_q_conv *c, void *scratch);
 
 /* Output channel o, whose weights' sum is known. */
 EK_INLINE ek_channel ek_channel_at(const ek_q_conv *c, size_t o, int32_t weights) {
-    ek_factor factor = c->a->real ? (ek_factor){0, 31} : ek_fixed_point(c->from.scale * (double)c->scale[o] / c->to.scale);
+    ek_factor factor = c->a->real ? (ek_factor){0, 31} : ek_factor_of(&c->ratio, c->scale[o]);
     return ek_channel_of(factor, c->from.zero, c->to.zero, weights, c->bias ? c->bias[o] : 0, c->depth);
 }
 

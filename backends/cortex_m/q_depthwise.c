@@ -94,10 +94,13 @@ typedef struct {
     size_t o, pixel; /* of the first result */
 } row;
 
+/* The bit `at` of a mask's byte, of whose bits the lower ones were there before. */
+EK_INLINE void put_bit(uint8_t *byte, size_t at, uint32_t bit) { *byte = (uint8_t)((*byte & ((1u << at) - 1)) | bit << at); }
+
 /* n results from the w-th on. */
 static __attribute__((noinline)) void put(const row *r, const int32_t *sum, size_t w, size_t n) {
     const ek_q_conv *c = r->c;
-    size_t outputs = (size_t)c->outputs, pixel = r->pixel + w, at = r->o % 8;
+    size_t outputs = (size_t)c->outputs, pixel = r->pixel + w;
     for (size_t i = 0; i < n; i++, pixel++) {
         if (c->a->real) {
             ek_put_real(c, &r->channel, sum[i], pixel, r->o);
@@ -105,9 +108,7 @@ static __attribute__((noinline)) void put(const row *r, const int32_t *sum, size
         }
         int32_t q = ek_any_result(&r->channel, sum[i], c->to.zero), y = ek_int8(q);
         ((int8_t *)c->y)[pixel * outputs + r->o] = (int8_t)y;
-        if (!c->mask) continue;
-        uint8_t *mask = c->mask + pixel * c->mask_bytes + r->o / 8;
-        *mask = (uint8_t)((*mask & ((1u << at) - 1)) | (uint32_t)(y == q) << at);
+        if (c->mask) put_bit(c->mask + pixel * c->mask_bytes + r->o / 8, r->o % 8, y == q);
     }
 }
 
@@ -130,22 +131,38 @@ EK_INLINE void sum_run(const row *r, const int16_t *const *end, size_t at, size_
     s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
 }
 
+/* RUN results, cut to int8 and stored `next` bytes apart; their mask. */
+EK_INLINE void put_run(int32_t q[RUN], int8_t *y, size_t next) {
+    EK_UNROLL
+    for (size_t i = 0; i < RUN; i++) y[i * next] = (int8_t)ek_int8(q[i]);
+}
+
+static __attribute__((noinline)) void put_mask(const int32_t q[RUN], uint8_t *mask, size_t next, size_t at) {
+    EK_UNROLL
+    for (size_t i = 0; i < RUN; i++, mask += next) put_bit(mask, at, ek_int8(q[i]) == q[i]);
+}
+
 EK_INLINE void run_row(const row *r, size_t stride, size_t pairs) {
     const ek_q_conv *c = r->c;
     const int16_t *const *end = r->taps + c->kernel_h;
-    size_t outputs = (size_t)c->outputs, n = (size_t)c->out_w;
+    size_t outputs = (size_t)c->outputs, n = (size_t)c->out_w, at = r->lane;
     int32_t m = r->channel.m, round = r->channel.round, high = r->channel.high;
-    int simple = high && !c->mask && !c->a->real;
     int8_t *y = (int8_t *)c->y + r->pixel * outputs + r->o;
-    for (size_t w = 0; w < n; w += RUN, y += RUN * outputs) {
-        int32_t s[RUN];
-        sum_run(r, end, r->lane + w * stride, stride, pairs, s);
-        if (!simple || n - w < RUN) {
-            put(r, s, w, smaller(RUN, n - w));
-            continue;
-        }
+    uint8_t *mask = c->mask ? c->mask + r->pixel * c->mask_bytes + r->o / 8 : NULL;
+    size_t whole = high && !c->a->real ? n / RUN * RUN : 0;
+    int32_t s[RUN];
+    for (size_t w = 0; w < whole; w += RUN, y += RUN * outputs, at += RUN * stride) {
+        sum_run(r, end, at, stride, pairs, s);
         EK_UNROLL
-        for (size_t i = 0; i < RUN; i++) y[i * outputs] = (int8_t)ek_int8(ek_short_result(m, round, high, s[i]));
+        for (size_t i = 0; i < RUN; i++) s[i] = ek_short_result(m, round, high, s[i]);
+        put_run(s, y, outputs);
+        if (!mask) continue;
+        put_mask(s, mask, c->mask_bytes, r->o % 8);
+        mask += RUN * c->mask_bytes;
+    }
+    for (size_t w = whole; w < n; w += RUN, at += RUN * stride) {
+        sum_run(r, end, at, stride, pairs, s);
+        put(r, s, w, smaller(RUN, n - w));
     }
 }
 
@@ -186,24 +203,34 @@ typedef struct {
     pair *filter; /* of LANES channels */
     const int16_t **taps;
     int16_t *band; /* a row after the other of LANES channels */
-    ek_channel channel[LANES];
+    row rows[LANES];
     run *run;
 } work;
 
+/* What the next row of results sees: rows of the padded image from `row` on, of which `copied` lie in the band. */
+static size_t next_rows(const ek_q_conv *c, const plan *p, const work *k, const int8_t *image, size_t row, size_t copied, size_t o,
+                        size_t lanes) {
+    size_t bytes = LANES * p->width;
+    if (copied < row) copied = row;
+    for (; copied < row + p->span; copied++) copy_row(c, p, image, copied, o, lanes, k->band + copied % p->span * bytes);
+    for (size_t i = 0; i < (size_t)c->kernel_h; i++, row += (size_t)c->a->dilation[0]) k->taps[i] = k->band + row % p->span * bytes;
+    return copied;
+}
+
 /* `lanes` channels from o on of one image, whose results begin at `pixel`. */
-static void run_image(const ek_q_conv *c, const plan *p, const work *k, const int8_t *image, size_t pixel, size_t o, size_t lanes) {
-    size_t stride = (size_t)c->a->stride[0], filter = (size_t)c->kernel_h * p->pairs, copied = 0;
-    for (size_t h = 0; h < (size_t)c->out_h; h++, pixel += (size_t)c->out_w) {
-        if (copied < h * stride) copied = h * stride;
-        for (; copied < h * stride + p->span; copied++)
-            copy_row(c, p, image, copied, o, lanes, k->band + copied % p->span * LANES * p->width);
-        for (size_t i = 0; i < (size_t)c->kernel_h; i++)
-            k->taps[i] = k->band + (h * stride + i * (size_t)c->a->dilation[0]) % p->span * LANES * p->width;
-        for (size_t i = 0; i < lanes; i++) {
-            row r = {c, k->taps, i * p->width, (size_t)c->a->stride[1], p->pairs, k->filter + i * filter, k->channel[i], o + i, pixel};
-            k->run(&r);
-        }
+static void run_image(const ek_q_conv *c, const plan *p, work *k, const int8_t *image, size_t pixel, size_t o, size_t lanes) {
+    for (size_t h = 0, copied = 0; h < (size_t)c->out_h; h++, pixel += (size_t)c->out_w) {
+        copied = next_rows(c, p, k, image, h * (size_t)c->a->stride[0], copied, o, lanes);
+        for (row *r = k->rows; r < k->rows + lanes; r++) r->pixel = pixel, k->run(r);
     }
+}
+
+/* The filter of channel o, and what its rows have in common. */
+static row row_of(const ek_q_conv *c, const plan *p, const work *k, size_t lane, size_t o) {
+    pair *filter = k->filter + lane * (size_t)c->kernel_h * p->pairs;
+    row r = {c, k->taps, lane * p->width, (size_t)c->a->stride[1], p->pairs, filter, .o = o};
+    r.channel = read_filter(c, o, p->pairs, filter);
+    return r;
 }
 
 void EK_NAME(ek_q_depthwise)(const ek_q_conv *c, void *scratch) {
@@ -215,7 +242,7 @@ void EK_NAME(ek_q_depthwise)(const ek_q_conv *c, void *scratch) {
     fill(k.band, p.band / sizeof *k.band, c->from.zero);
     for (size_t o = 0; o < (size_t)c->channels; o += LANES) {
         size_t lanes = smaller(LANES, (size_t)c->channels - o);
-        for (size_t i = 0; i < lanes; i++) k.channel[i] = read_filter(c, o + i, p.pairs, k.filter + i * (size_t)c->kernel_h * p.pairs);
+        for (size_t i = 0; i < lanes; i++) k.rows[i] = row_of(c, &p, &k, i, o + i);
         for (size_t i = 0; i < (size_t)c->images; i++) run_image(c, &p, &k, c->x + i * image, i * pixels, o, lanes);
     }
 }
