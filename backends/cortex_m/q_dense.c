@@ -82,7 +82,9 @@ static void pack(const ek_q_conv *c, size_t first, size_t depth, size_t o, ek_qu
 }
 
 static void copy(int8_t *to, const int8_t *from, size_t n) {
+    _Pragma("clang loop unroll(disable)")
     for (; n >= 4; n -= 4, to += 4, from += 4) *(ek_anywhere *)to = ek_four(from);
+    _Pragma("clang loop unroll(disable)")
     for (; n; n--) *to++ = *from++;
 }
 
