@@ -90,7 +90,7 @@ _BARE = ("-target", "thumb-freestanding-eabihf", "-Werror", "-ffreestanding", "-
 _BARE_LINK = ("-O2", "-static", "-Wl,--gc-sections", "-Wl,-z,max-page-size=512")
 _SMALL_TABLES = ("-DEK_PATH_BYTES=192", "-DEK_RECORDS=64")
 _M7 = "-DEK_M7"
-_REGISTERS = "-fomit-frame-pointer"  #: one more for kernels, which are short of them
+_REGISTERS = "-fomit-frame-pointer"  #: one more for kernels, some of which take all
 _SANITIZE = ("-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 
 TARGETS: dict[str, Target] = {
@@ -139,7 +139,7 @@ TARGETS: dict[str, Target] = {
         # A microcontroller's kernels where tests can run them: with an Arm processor's instructions, and with twins in C.
         Target(
             "arm-linux-m7",
-            (Isa("m7", ("-mcpu=cortex_a7-neon", "-mthumb"), "-O2"),),
+            (Isa("m7", ("-mcpu=cortex_a7-neon", "-mthumb", _REGISTERS), "-O2"),),
             flags=("-target", "arm-linux-musleabihf", "-Werror", _M7, *_SMALL),
             link=_STATIC,
             own=CORTEX_M,

@@ -15,8 +15,10 @@ EK_DSP uint32_t ek_four(const int8_t *p) { return *(const ek_anywhere *)p; }
 EK_DSP uint32_t ek_lows(uint32_t a, uint32_t b) { return (a & 0xFFFF) | b << 16; }
 EK_DSP uint32_t ek_highs(uint32_t a, uint32_t b) { return a >> 16 | (b & 0xFFFF0000); }
 
-/* The high word of a · b. */
-EK_DSP int32_t ek_product_high(int32_t a, int32_t b) { return (int32_t)((int64_t)a * b >> 32); }
+/* sum + the high word of a · b. */
+EK_DSP int32_t ek_add_product_high(int32_t a, int32_t b, int32_t sum) {
+    return (int32_t)((uint32_t)((int64_t)a * b >> 32) + (uint32_t)sum); /* smmla */
+}
 
 EK_DSP int32_t ek_wrap_add(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
 
@@ -38,6 +40,9 @@ EK_DSP int32_t ek_high_high(uint32_t a, uint32_t b, int32_t sum) { return __buil
 /* a + b, saturated to int32; a, saturated to int8. */
 EK_DSP int32_t ek_saturated_add(int32_t a, int32_t b) { return __builtin_arm_qadd(a, b); }
 EK_DSP int32_t ek_int8(int32_t a) { return __builtin_arm_ssat(a, 8); }
+/* a, saturated to 9 bits; two of them, to int8. */
+EK_DSP int32_t ek_int9(int32_t a) { return __builtin_arm_ssat(a, 9); }
+EK_DSP uint32_t ek_two_int8(uint32_t two) { return (uint32_t)__builtin_arm_ssat16((int32_t)two, 8); }
 
 #else
 
@@ -53,6 +58,10 @@ EK_DSP int32_t ek_saturated_add(int32_t a, int32_t b) {
     return (int32_t)(sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum);
 }
 EK_DSP int32_t ek_int8(int32_t a) { return a < -128 ? -128 : a > 127 ? 127 : a; }
+EK_DSP int32_t ek_int9(int32_t a) { return a < -256 ? -256 : a > 255 ? 255 : a; }
+EK_DSP uint32_t ek_two_int8(uint32_t two) {
+    return ek_lows((uint32_t)ek_int8((int16_t)two), (uint32_t)ek_int8((int16_t)(two >> 16)));
+}
 
 #endif
 

@@ -26,7 +26,12 @@ static size_t read_run(const ek_weights *b, size_t k, size_t depth, size_t n, fl
     }
     const int8_t *from = b->from.whole + at;
     const float *scale = b->from.scale + c;
-    for (size_t i = 0; i < run; i++, to += COLUMNS) *to = (float)from[i] * scale[i];
+    _Pragma("clang loop unroll(disable)")
+    for (size_t i = run / 4; i; i--, from += 4, scale += 4, to += 4 * COLUMNS) {
+        EK_UNROLL
+        for (int j = 0; j < 4; j++) to[j * COLUMNS] = (float)from[j] * scale[j];
+    }
+    for (size_t i = run % 4; i; i--, to += COLUMNS) *to = (float)*from++ * *scale++;
     return run;
 }
 

@@ -25,7 +25,7 @@ static size_t scratch_bytes(const ek_call *call, int threads) {
 static void run(const ek_call *call) {
     ek_q_conv c = conv_of(call);
     c.from = ek_quant_of(call->in[EK_Q_CONV2D_X_QUANT]);
-    if (!c.a->real) c.to = ek_quant_of(call->in[EK_Q_CONV2D_Y_QUANT]);
+    if (!c.a->real) c.to = ek_quant_of(call->in[EK_Q_CONV2D_Y_QUANT]), c.ratio = ek_ratio_of(c.from.scale, c.to.scale);
     if (c.a->groups > 1) EK_NAME(ek_q_depthwise)(&c, call->scratch);
     else EK_NAME(ek_q_dense)(&c, call->scratch);
 }

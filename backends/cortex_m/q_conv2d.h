@@ -3,6 +3,7 @@
 #define EK_Q_CONV2D_H
 
 #include "q_channel.h"
+#include "q_factor.h"
 
 typedef struct {
     const ek_q_conv2d_attrs *a;
@@ -13,8 +14,9 @@ typedef struct {
     const float *scale;
     int images, height, width, channels, out_h, out_w, outputs, kernel_h, kernel_w;
     size_t rows, mask_bytes; /* pixels of the result; bytes of the mask for each */
-    size_t depth, own;       /* of a dense one: products in a sum; input channels of w */
+    size_t depth, own;       /* products in a sum; of a dense one: input channels of w */
     ek_quant from, to;
+    ek_ratio ratio; /* of their scales */
 } ek_q_conv;
 
 size_t EK_NAME(ek_q_dense_scratch)(const ek_q_conv *c);
@@ -25,8 +27,8 @@ void EK_NAME(ek_q_depthwise)(const ek_q_conv *c, void *scratch);
 
 /* Output channel o, whose weights' sum is known. */
 EK_INLINE ek_channel ek_channel_at(const ek_q_conv *c, size_t o, int32_t weights) {
-    ek_factor factor = c->a->real ? (ek_factor){0, 31} : ek_fixed_point(c->from.scale * (double)c->scale[o] / c->to.scale);
-    return ek_channel_of(factor, c->from.zero, weights, c->bias ? c->bias[o] : 0);
+    ek_factor factor = c->a->real ? (ek_factor){0, 31} : ek_factor_of(&c->ratio, c->scale[o]);
+    return ek_channel_of(factor, c->from.zero, c->to.zero, weights, c->bias ? c->bias[o] : 0, c->depth);
 }
 
 /* A real result. */

@@ -1,147 +1,248 @@
-/* A depthwise int8 convolution, a channel at a time: the channel is copied, with its padding, into scratch memory, where windows are
- * read in words; so it is also free to write over its input. */
+/* A depthwise int8 convolution, LANES channels at a time: their rows are copied, with the padding around them, into scratch memory as
+ * int16, each channel by itself, so that two neighbours are one word. There are as many rows as a filter spans, again and again. So
+ * it is also free to write over its input: a row of it has been copied by then. */
 #include "q_conv2d.h"
 
-/* A channel with its padding. Rows of taps are read in fours, and for two results at a time: it is a little wider. */
+enum { LANES = 4, RUN = 4 }; /* channels; results next to each other */
+
+/* Two neighbours in a row. */
+typedef uint32_t two __attribute__((may_alias));
+
+/* A row of taps is a row of pairs of them, with zeros in its gaps: as they meet a window that begins with the first of two neighbours,
+ * and one that begins with the second. */
 typedef struct {
-    size_t rows, width, bytes;
-} plane;
+    uint32_t first, second;
+} pair;
+
+typedef struct {
+    size_t span;  /* rows */
+    size_t width; /* of a row of one channel */
+    size_t pairs; /* in a row of taps */
+    size_t filter, band, bytes;
+} plan;
 
 /* Its bytes are more than there can be where a verified Program's padding makes them so. */
-static plane plane_of(const ek_q_conv *c) {
-    uint64_t rows = (uint64_t)(c->out_h - 1) * (uint64_t)c->a->stride[0] + (uint64_t)(c->kernel_h - 1) * (uint64_t)c->a->dilation[0] + 1;
-    uint64_t reach = (uint64_t)(c->kernel_w - 1) * (uint64_t)c->a->dilation[1] + 4;
-    uint64_t width = (uint64_t)c->out_w * (uint64_t)c->a->stride[1] + reach + 3, bytes;
-    int fits = !__builtin_mul_overflow(rows, width, &bytes) && bytes < SIZE_MAX / 2;
-    return (plane){(size_t)rows, (size_t)width, fits ? (size_t)bytes : SIZE_MAX / 2};
+static plan plan_of(const ek_q_conv *c) {
+    uint64_t span = (uint64_t)(c->kernel_h - 1) * (uint64_t)c->a->dilation[0] + 1, stride = (uint64_t)c->a->stride[1];
+    uint64_t pairs = ((uint64_t)(c->kernel_w - 1) * (uint64_t)c->a->dilation[1] + 3) / 2, runs = ((uint64_t)c->out_w + RUN - 1) / RUN;
+    uint64_t width = ((runs - 1) * RUN * stride + 1) / 2 * 2 + 2 * (pairs + (stride > 2 ? (RUN - 1) * stride : RUN - 1)), band, filter, bytes;
+    int fits = !__builtin_mul_overflow(span * LANES * sizeof(int16_t), width, &band) &&
+               !__builtin_mul_overflow((uint64_t)c->kernel_h * LANES * sizeof(pair), pairs, &filter) &&
+               !__builtin_add_overflow(band + (uint64_t)c->kernel_h * sizeof(int16_t *), filter, &bytes) && bytes < SIZE_MAX / 2;
+    if (!fits) return (plan){.bytes = SIZE_MAX / 2};
+    return (plan){(size_t)span, (size_t)width, (size_t)pairs, (size_t)filter, (size_t)band, (size_t)bytes};
 }
 
-/* Windows with gaps are read tap by tap: a four for each. */
-static int has_gaps(const ek_q_conv *c) { return c->a->dilation[1] > 1; }
-static size_t fours_of(const ek_q_conv *c) { return has_gaps(c) ? (size_t)c->kernel_w : ((size_t)c->kernel_w + 3) / 4; }
+size_t EK_NAME(ek_q_depthwise_scratch)(const ek_q_conv *c) { return plan_of(c).bytes; }
 
-static size_t filter_bytes(const ek_q_conv *c) { return (size_t)c->kernel_h * fours_of(c) * 2 * sizeof(uint32_t); }
-static size_t sums_bytes(const ek_q_conv *c) { return ((size_t)c->out_w + 1) * sizeof(int32_t); }
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
-size_t EK_NAME(ek_q_depthwise_scratch)(const ek_q_conv *c) { return filter_bytes(c) + sums_bytes(c) + plane_of(c).bytes; }
-
-static void fill(int8_t *to, size_t n, int32_t value) {
-    _Pragma("clang loop unroll(disable)")
-    for (int8_t *end = to + n; to < end;) *to++ = (int8_t)value;
-}
-
-static void copy_column(const int8_t *from, size_t step, size_t n, int8_t *to) {
-    _Pragma("clang loop unroll_count(4)")
-    for (; n; n--, from += step) *to++ = *from;
-}
-
-/* Channel ch of an image, zero points around it. */
-static void copy_plane(const ek_q_conv *c, const int8_t *image, size_t ch, plane p, int8_t *to) {
-    size_t top = (size_t)c->a->padding[0], left = (size_t)c->a->padding[2], channels = (size_t)c->channels;
-    size_t n = p.width - left < (size_t)c->width ? p.width - left : (size_t)c->width;
-    for (size_t row = 0; row < p.rows; row++, to += p.width) {
-        size_t h = row - top, inside = row >= top && h < (size_t)c->height ? n : 0;
-        const int8_t *from = image + (inside ? h * (size_t)c->width * channels : 0) + ch;
-        fill(to, left, c->from.zero);
-        copy_column(from, channels, inside, to + left);
-        fill(to + left + inside, p.width - left - inside, c->from.zero);
-    }
-}
-
-/* The channel's filter: taps 0 and 2 of each four, then 1 and 3. */
-static ek_channel read_filter(const ek_q_conv *c, size_t ch, uint32_t *to) {
+/* The filter of channel ch, `pairs` a row; the channel. */
+static ek_channel read_filter(const ek_q_conv *c, size_t ch, size_t pairs, pair *to) {
     int32_t sum = 0;
-    for (int i = 0; i < c->kernel_h; i++)
-        for (size_t q = 0; q < fours_of(c); q++, to += 2) {
-            int32_t w[4] = {0};
-            for (size_t k = 0; k < (has_gaps(c) ? 1 : 4); k++) {
-                size_t j = has_gaps(c) ? q : 4 * q + k;
-                if (j < (size_t)c->kernel_w) w[k] = c->w[((size_t)i * (size_t)c->kernel_w + j) * (size_t)c->channels + ch];
-                sum += w[k];
-            }
-            to[0] = ek_lows((uint32_t)w[0], (uint32_t)w[2]), to[1] = ek_lows((uint32_t)w[1], (uint32_t)w[3]);
+    memset(to, 0, (size_t)c->kernel_h * pairs * sizeof *to);
+    const int8_t *w = c->w + ch;
+    for (int i = 0; i < c->kernel_h; i++, to += pairs)
+        for (int j = 0; j < c->kernel_w; j++, w += c->channels) {
+            size_t at = (size_t)j * (size_t)c->a->dilation[1];
+            uint32_t tap = (uint16_t)*w;
+            sum += *w;
+            if (at % 2) to[at / 2].first |= tap << 16, to[at / 2 + 1].second |= tap;
+            else to[at / 2].first |= tap, to[at / 2].second |= tap << 16;
         }
     return ek_channel_at(c, ch, sum);
 }
 
-/* A row of results, 3 × 3 taps, stride 1: two neighbours at a time from one word a row. May write one more than n. */
-static __attribute__((noinline)) void row_of_three(const int8_t *x, size_t width, const uint32_t *f, size_t n, int32_t *sums) {
-    uint32_t f0 = f[0], f1 = f[2], f2 = f[4], middle = ek_lows(f[1], f[3]), last = f[5];
-    _Pragma("clang loop unroll(disable)")
-    for (int32_t *end = sums + n; sums < end; x += 2, sums += 2) {
-        uint32_t four = ek_four(x), even = ek_even(four), odd = ek_odd(four);
-        int32_t s0 = ek_low(odd, middle, ek_both(even, f0, 0)), s1 = ek_high(even, middle, ek_both(odd, f0, 0));
-        four = ek_four(x + width), even = ek_even(four), odd = ek_odd(four);
-        s0 = ek_low_high(odd, middle, ek_both(even, f1, s0)), s1 = ek_high_high(even, middle, ek_both(odd, f1, s1));
-        four = ek_four(x + 2 * width), even = ek_even(four), odd = ek_odd(four);
-        sums[0] = ek_low(odd, last, ek_both(even, f2, s0)), sums[1] = ek_high(even, last, ek_both(odd, f2, s1));
+static void fill(int16_t *to, size_t n, int32_t value) {
+    for (size_t i = 0; i < n; i++) to[i] = (int16_t)value;
+}
+
+/* n pixels of LANES channels, to rows that are `width` apart. */
+static __attribute__((noinline)) void copy_lanes(const int8_t *from, size_t step, size_t n, int16_t *to, size_t width) {
+    int16_t *b = to + width, *c = b + width, *d = c + width;
+    for (size_t i = 0; i + 2 <= n; i += 2, from += 2 * step) {
+        uint32_t p = ek_four(from), q = ek_four(from + step);
+        uint32_t p_even = ek_even(p), q_even = ek_even(q), p_odd = ek_odd(p), q_odd = ek_odd(q);
+        *(ek_anywhere *)(to + i) = ek_lows(p_even, q_even), *(ek_anywhere *)(b + i) = ek_lows(p_odd, q_odd);
+        *(ek_anywhere *)(c + i) = ek_highs(p_even, q_even), *(ek_anywhere *)(d + i) = ek_highs(p_odd, q_odd);
+    }
+    for (size_t k = 0; n % 2 && k < LANES; k++) to[k * width + n - 1] = from[k];
+}
+
+/* Row `row` of the padded image, of `lanes` channels from ch on. */
+static void copy_row(const ek_q_conv *c, const plan *p, const int8_t *image, size_t row, size_t ch, size_t lanes, int16_t *to) {
+    size_t top = (size_t)c->a->padding[0], left = (size_t)c->a->padding[2], channels = (size_t)c->channels;
+    size_t n = left < p->width ? smaller(p->width - left, (size_t)c->width) : 0;
+    int inside = row >= top && row - top < (size_t)c->height;
+    const int8_t *from = image + (inside ? (row - top) * (size_t)c->width * channels : 0) + ch;
+    to += left;
+    if (inside && lanes == LANES) {
+        copy_lanes(from, channels, n, to, p->width);
+        return;
+    }
+    for (size_t k = 0; k < lanes; k++, to += p->width)
+        for (size_t i = 0; i < n; i++) to[i] = inside ? from[i * channels + k] : (int16_t)c->from.zero;
+}
+
+/* A row of results of one channel. */
+typedef struct {
+    const ek_q_conv *c;
+    const int16_t *const *taps; /* a row of pixels for each row of taps */
+    size_t lane, stride, pairs; /* the channel's place in it */
+    const pair *filter;
+    ek_channel channel;
+    size_t o, pixel; /* of the first result */
+} row;
+
+/* The bit `at` of a mask's byte, of whose bits the lower ones were there before. */
+EK_INLINE void put_bit(uint8_t *byte, size_t at, uint32_t bit) { *byte = (uint8_t)((*byte & ((1u << at) - 1)) | bit << at); }
+
+/* n results from the w-th on. */
+static __attribute__((noinline)) void put(const row *r, const int32_t *sum, size_t w, size_t n) {
+    const ek_q_conv *c = r->c;
+    size_t outputs = (size_t)c->outputs, pixel = r->pixel + w;
+    for (size_t i = 0; i < n; i++, pixel++) {
+        if (c->a->real) {
+            ek_put_real(c, &r->channel, sum[i], pixel, r->o);
+            continue;
+        }
+        int32_t q = ek_any_result(&r->channel, sum[i], c->to.zero), y = ek_int8(q);
+        ((int8_t *)c->y)[pixel * outputs + r->o] = (int8_t)y;
+        if (c->mask) put_bit(c->mask + pixel * c->mask_bytes + r->o / 8, r->o % 8, y == q);
     }
 }
 
-/* Fours of a window: bytes from one to the next, in a row and from row to row of taps. */
-typedef struct {
-    size_t rows, fours, next, down;
-} window;
-
-/* Two results whose windows are `step` apart. */
-static __attribute__((noinline)) void two_of_any(const int8_t *x, size_t step, const window *v, const uint32_t *f, int32_t *sums) {
-    int32_t s0 = 0, s1 = 0;
-    for (size_t i = 0; i < v->rows; i++, x += v->down) {
-        const int8_t *at = x;
-        _Pragma("clang loop unroll(disable)")
-        for (size_t q = v->fours; q; q--, at += v->next, f += 2) {
-            uint32_t a = ek_four(at), b = ek_four(at + step);
-            s0 = ek_both(ek_even(a), f[0], s0), s1 = ek_both(ek_even(b), f[0], s1);
-            s0 = ek_both(ek_odd(a), f[1], s0), s1 = ek_both(ek_odd(b), f[1], s1);
+/* RUN sums of windows that are 1 or 2 apart. */
+EK_INLINE void sum_run(const row *r, const int16_t *const *end, size_t at, size_t stride, size_t pairs, int32_t s[RUN]) {
+    const pair *f = r->filter;
+    int32_t s0 = r->channel.start, s1 = s0, s2 = s0, s3 = s0;
+    for (const int16_t *const *taps = r->taps; taps < end; taps++, f += pairs) {
+        const two *x = (const two *)(const void *)(*taps + at);
+        for (size_t i = 0; i < pairs; i++) {
+            if (stride == 1) {
+                s0 = ek_both(x[i], f[i].first, s0), s1 = ek_both(x[i], f[i].second, s1);
+                s2 = ek_both(x[i + 1], f[i].first, s2), s3 = ek_both(x[i + 1], f[i].second, s3);
+            } else {
+                s0 = ek_both(x[i], f[i].first, s0), s1 = ek_both(x[i + 1], f[i].first, s1);
+                s2 = ek_both(x[i + 2], f[i].first, s2), s3 = ek_both(x[i + 3], f[i].first, s3);
+            }
         }
     }
-    sums[0] = s0, sums[1] = s1;
+    s[0] = s0, s[1] = s1, s[2] = s2, s[3] = s3;
 }
 
-static void sum_row(const ek_q_conv *c, const int8_t *x, size_t width, const uint32_t *filter, int32_t *sums) {
-    size_t step = (size_t)c->a->stride[1], n = (size_t)c->out_w;
-    if (c->kernel_h == 3 && c->kernel_w == 3 && step == 1 && c->a->dilation[0] == 1 && !has_gaps(c)) {
-        row_of_three(x, width, filter, n, sums);
-        return;
-    }
-    window v = {(size_t)c->kernel_h, fours_of(c), has_gaps(c) ? (size_t)c->a->dilation[1] : 4, (size_t)c->a->dilation[0] * width};
-    for (size_t w = 0; w < n; w += 2, x += 2 * step) two_of_any(x, step, &v, filter, sums + w);
+/* RUN results, cut to int8 and stored `next` bytes apart; their mask. */
+EK_INLINE void put_run(int32_t q[RUN], int8_t *y, size_t next) {
+    EK_UNROLL
+    for (size_t i = 0; i < RUN; i++) y[i * next] = (int8_t)ek_int8(q[i]);
 }
 
-/* n neighbours of channel o. */
-static void put_row(const ek_q_conv *c, const ek_channel *given, const int32_t *sums, size_t n, size_t pixel, size_t o) {
-    const ek_channel ch = *given; /* a copy that no store can alias */
-    size_t outputs = (size_t)c->outputs, mask_bytes = c->mask_bytes;
-    int8_t *y = (int8_t *)c->y + pixel * outputs + o;
-    uint8_t *mask = c->mask ? c->mask + pixel * mask_bytes + o / 8 : NULL;
-    uint32_t at = o % 8, kept = (1u << at) - 1, bit;
-    int32_t zero = c->to.zero;
-    if (c->a->real) {
-        for (size_t i = 0; i < n; i++) ek_put_real(c, &ch, sums[i], pixel + i, o);
-        return;
-    }
-    for (const int32_t *end = sums + n; sums < end; y += outputs) {
-        *y = (int8_t)ek_result(&ch, *sums++, zero, &bit);
+static __attribute__((noinline)) void put_mask(const int32_t q[RUN], uint8_t *mask, size_t next, size_t at) {
+    EK_UNROLL
+    for (size_t i = 0; i < RUN; i++, mask += next) put_bit(mask, at, ek_int8(q[i]) == q[i]);
+}
+
+EK_INLINE void run_row(const row *r, size_t stride, size_t pairs) {
+    const ek_q_conv *c = r->c;
+    const int16_t *const *end = r->taps + c->kernel_h;
+    size_t outputs = (size_t)c->outputs, n = (size_t)c->out_w, at = r->lane;
+    int32_t m = r->channel.m, round = r->channel.round, high = r->channel.high;
+    int8_t *y = (int8_t *)c->y + r->pixel * outputs + r->o;
+    uint8_t *mask = c->mask ? c->mask + r->pixel * c->mask_bytes + r->o / 8 : NULL;
+    size_t whole = high && !c->a->real ? n / RUN * RUN : 0;
+    int32_t s[RUN];
+    for (size_t w = 0; w < whole; w += RUN, y += RUN * outputs, at += RUN * stride) {
+        sum_run(r, end, at, stride, pairs, s);
+        EK_UNROLL
+        for (size_t i = 0; i < RUN; i++) s[i] = ek_short_result(m, round, high, s[i]);
+        put_run(s, y, outputs);
         if (!mask) continue;
-        *mask = (uint8_t)((*mask & kept) | bit << at);
-        mask += mask_bytes;
+        put_mask(s, mask, c->mask_bytes, r->o % 8);
+        mask += RUN * c->mask_bytes;
     }
+    for (size_t w = whole; w < n; w += RUN, at += RUN * stride) {
+        sum_run(r, end, at, stride, pairs, s);
+        put(r, s, w, smaller(RUN, n - w));
+    }
+}
+
+static __attribute__((noinline)) void row_1_2(const row *r) { run_row(r, 1, 2); }
+static __attribute__((noinline)) void row_1_3(const row *r) { run_row(r, 1, 3); }
+static __attribute__((noinline)) void row_1_4(const row *r) { run_row(r, 1, 4); }
+static __attribute__((noinline)) void row_1_any(const row *r) { run_row(r, 1, r->pairs); }
+static __attribute__((noinline)) void row_2_2(const row *r) { run_row(r, 2, 2); }
+static __attribute__((noinline)) void row_2_3(const row *r) { run_row(r, 2, 3); }
+static __attribute__((noinline)) void row_2_4(const row *r) { run_row(r, 2, 4); }
+static __attribute__((noinline)) void row_2_any(const row *r) { run_row(r, 2, r->pairs); }
+
+/* One result at a time. */
+static __attribute__((noinline)) void row_any(const row *r) {
+    for (size_t w = 0; w < (size_t)r->c->out_w; w++) {
+        size_t at = w * r->stride;
+        int32_t sum = r->channel.start;
+        for (size_t i = 0; i < (size_t)r->c->kernel_h; i++) {
+            const two *x = (const two *)(const void *)(r->taps[i] + r->lane + at / 2 * 2);
+            const pair *f = r->filter + i * r->pairs;
+            for (size_t j = 0; j < r->pairs; j++) sum = ek_both(x[j], at % 2 ? f[j].second : f[j].first, sum);
+        }
+        put(r, &sum, w, 1);
+    }
+}
+
+typedef void run(const row *r);
+
+/* By the stride and the pairs in a row of taps. */
+static run *run_of(size_t stride, size_t pairs) {
+    static run *const by_pairs[2][3] = {{row_1_2, row_1_3, row_1_4}, {row_2_2, row_2_3, row_2_4}};
+    if (stride > 2) return row_any;
+    if (pairs >= 2 && pairs <= 4) return by_pairs[stride - 1][pairs - 2];
+    return stride == 1 ? row_1_any : row_2_any;
+}
+
+typedef struct {
+    pair *filter; /* of LANES channels */
+    const int16_t **taps;
+    int16_t *band; /* a row after the other of LANES channels */
+    row rows[LANES];
+    run *run;
+} work;
+
+/* What the next row of results sees: rows of the padded image from `row` on, of which `copied` lie in the band. */
+static size_t next_rows(const ek_q_conv *c, const plan *p, const work *k, const int8_t *image, size_t row, size_t copied, size_t o,
+                        size_t lanes) {
+    size_t bytes = LANES * p->width;
+    if (copied < row) copied = row;
+    for (; copied < row + p->span; copied++) copy_row(c, p, image, copied, o, lanes, k->band + copied % p->span * bytes);
+    for (size_t i = 0; i < (size_t)c->kernel_h; i++, row += (size_t)c->a->dilation[0]) k->taps[i] = k->band + row % p->span * bytes;
+    return copied;
+}
+
+/* `lanes` channels from o on of one image, whose results begin at `pixel`. */
+static void run_image(const ek_q_conv *c, const plan *p, work *k, const int8_t *image, size_t pixel, size_t o, size_t lanes) {
+    for (size_t h = 0, copied = 0; h < (size_t)c->out_h; h++, pixel += (size_t)c->out_w) {
+        copied = next_rows(c, p, k, image, h * (size_t)c->a->stride[0], copied, o, lanes);
+        for (row *r = k->rows; r < k->rows + lanes; r++) r->pixel = pixel, k->run(r);
+    }
+}
+
+/* The filter of channel o, and what its rows have in common. */
+static row row_of(const ek_q_conv *c, const plan *p, const work *k, size_t lane, size_t o) {
+    pair *filter = k->filter + lane * (size_t)c->kernel_h * p->pairs;
+    row r = {c, k->taps, lane * p->width, (size_t)c->a->stride[1], p->pairs, filter, .o = o};
+    r.channel = read_filter(c, o, p->pairs, filter);
+    return r;
 }
 
 void EK_NAME(ek_q_depthwise)(const ek_q_conv *c, void *scratch) {
-    plane p = plane_of(c);
-    uint32_t *filter = scratch;
-    int32_t *sums = (int32_t *)(void *)((char *)scratch + filter_bytes(c));
-    int8_t *copy = (int8_t *)sums + sums_bytes(c);
-    size_t image = (size_t)c->height * (size_t)c->width * (size_t)c->channels, n = (size_t)c->out_w;
-    for (size_t o = 0; o < (size_t)c->channels; o++) {
-        ek_channel ch = read_filter(c, o, filter);
-        for (size_t i = 0, pixel = 0; i < (size_t)c->images; i++) {
-            copy_plane(c, c->x + i * image, o, p, copy);
-            for (size_t h = 0; h < (size_t)c->out_h; h++, pixel += n) {
-                sum_row(c, copy + h * (size_t)c->a->stride[0] * p.width, p.width, filter, sums);
-                put_row(c, &ch, sums, n, pixel, o);
-            }
-        }
+    plan p = plan_of(c);
+    work k = {.taps = scratch};
+    k.filter = (pair *)(void *)(k.taps + c->kernel_h), k.band = (int16_t *)(void *)((char *)k.filter + p.filter);
+    k.run = run_of((size_t)c->a->stride[1], p.pairs);
+    size_t image = (size_t)c->height * (size_t)c->width * (size_t)c->channels, pixels = (size_t)c->out_h * (size_t)c->out_w;
+    fill(k.band, p.band / sizeof *k.band, c->from.zero);
+    for (size_t o = 0; o < (size_t)c->channels; o += LANES) {
+        size_t lanes = smaller(LANES, (size_t)c->channels - o);
+        for (size_t i = 0; i < lanes; i++) k.rows[i] = row_of(c, &p, &k, i, o + i);
+        for (size_t i = 0; i < (size_t)c->images; i++) run_image(c, &p, &k, c->x + i * image, i * pixels, o, lanes);
     }
 }

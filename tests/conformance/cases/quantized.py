@@ -92,6 +92,12 @@ def saturated(data: Data) -> Case:
     return Case(QConv2d(padding=(1, 1, 1, 1)), (*operands, Operand(bias), None), (0, 1))
 
 
+def rescaled(data: Data) -> list[Case]:
+    """Factors of which the product's low word counts, up to 1 and more, and some so small that hardly a bit of it is left."""
+    results = (1e-3, -128.0), (2e-4, 127.0), (1e5, -128.0), (1e5, 127.0)
+    return [conv(g, y, True, True, CONSTANT, data) for y in results for g in (GEOMETRIES[19], GEOMETRIES[20])]
+
+
 def elementwise(shape: Shape, a: tuple[float, float], y: tuple[float, float], mask: bool, data: Data) -> list[Case]:
     results = (0, 1) if mask else (0,)
     add = (data.i8(shape), data.i8(shape), quant(a), quant(QUANTS[1]), quant(y))
@@ -179,7 +185,7 @@ def moves(data: Data) -> list[Case]:
 
 def table() -> list[Case]:
     data = Data()
-    cases = [saturated(data), *cropped(data), *updates(data), *moves(data)]
+    cases = [saturated(data), *rescaled(data), *cropped(data), *updates(data), *moves(data)]
     for g in filter(supported, GEOMETRIES):
         for bias, mask, weight in ((False, False, STATE), (True, True, CONSTANT)):
             cases.append(conv(g, QUANTS[1], bias, mask, weight, data))
