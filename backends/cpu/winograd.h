@@ -33,7 +33,7 @@ EK_INLINE int ek_winograd_is(int32_t algorithm, size_t results, size_t k, size_t
 }
 #else
 EK_INLINE int ek_winograd_is(int32_t algorithm, size_t results, size_t k, size_t n) {
-    int pays = algorithm == EK_ALGORITHM_AUTO && results >= 96 && n >= 16;
+    int pays = algorithm == EK_ALGORITHM_AUTO && results >= EK_WINOGRAD_RESULTS && n >= 16;
     return (pays || algorithm == EK_ALGORITHM_WINOGRAD) && k % 16 == 0;
 }
 #endif

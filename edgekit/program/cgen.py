@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgekit.graph.op import Op
 from edgekit.graph.ops import OPS
-from edgekit.graph.ops.conv import Algorithm
+from edgekit.graph.ops.conv import WINOGRAD_RESULTS, Algorithm
 from edgekit.graph.ops.function import Arithmetic, Function, Reduction
 from edgekit.program.attributes import WORDS, fields_of
 from edgekit.protocol.status import Status
@@ -48,7 +48,7 @@ def ops_header() -> str:
     codes = "enum {\n" + "".join(f"    EK_OP_{c.name.upper()} = {c.code},\n" for c in sorted(OPS.values(), key=lambda c: c.code))
     codes += f"    EK_OPCODES = {max(OPS) + 1} /* size of a table by opcode */\n}};\n"
     enums = _enum("EK_FN", Function) + _enum("EK_BINARY", Arithmetic) + _enum("EK_REDUCE", Reduction)
-    enums += _enum("EK_ALGORITHM", Algorithm)
+    enums += _enum("EK_ALGORITHM", Algorithm) + f"enum {{ EK_WINOGRAD_RESULTS = {WINOGRAD_RESULTS} }};\n"
     parts = [_op(c) for c in sorted(OPS.values(), key=lambda c: c.code)]
     return _guard("EK_OPS_GEN_H", "#include <stdint.h>\n\n" + codes + "\n" + enums + "\n" + "\n".join(parts))
 

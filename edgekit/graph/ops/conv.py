@@ -45,6 +45,10 @@ class Algorithm(IntEnum):
     WINOGRAD = 2  #: F(2 × 2, 3 × 3) of Lavin and Gray, 2016; where ``winograd_fits``
 
 
+#: What nobody measured: with so many results (images × height × width) Winograd's algorithm pays for its transform of the filter.
+WINOGRAD_RESULTS = 96
+
+
 def winograd_fits(kernel: Pair, stride: Pair, dilation: Pair, groups: int, *channels: int) -> bool:
     """Whether there is Winograd's algorithm for this window, and these channels: those that are summed over, and of a weight
     gradient those of dy, whole vectors in every instruction set."""
@@ -58,7 +62,10 @@ def check_algorithm(op: Conv2d | Conv2dInputGrad | Conv2dWeightGrad, kernel: Pai
         ShapeError: as it says.
     """
     fits = op.algorithm is not Algorithm.WINOGRAD or winograd_fits(kernel, op.stride, op.dilation, op.groups, *channels)
-    check(fits, f"{op.name}: Winograd's algorithm is for dense 3×3 of stride 1 and multiples of 16 channels, not {kernel} {channels}")
+    check(
+        fits,
+        f"{op.name}: Winograd's algorithm is for dense 3×3 of stride 1 and multiples of 16 channels, not {kernel} {channels}",
+    )
 
 
 def window_output(size: Pair, kernel: Pair, stride: Pair, padding: Quad, dilation: Pair, *, crop: bool = False) -> Pair:

@@ -122,7 +122,9 @@ def algorithms(g: Geometry, *channels: int) -> tuple[Algorithm, ...]:
 
 
 def forward(g: Geometry, extra: Forward, data: Data, algorithm: Algorithm = Algorithm.AUTO) -> Case:
-    return extra.case(Conv2d(*g.window, extra.act, algorithm), data.floats(g.x), data.floats(g.w, storage=extra.weight), g.y, data)
+    return extra.case(
+        Conv2d(*g.window, extra.act, algorithm), data.floats(g.x), data.floats(g.w, storage=extra.weight), g.y, data
+    )
 
 
 def input_grad(g: Geometry, extra: Backward, data: Data, algorithm: Algorithm = Algorithm.AUTO) -> Case:
