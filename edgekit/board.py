@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import tomllib
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,8 @@ from edgekit.errors import InputError
 Architecture = Literal["x86_64", "aarch64", "armv7e-m"]
 LinkKind = Literal["local", "ssh", "serial"]
 
+#: Profiles of boards that nobody named, by architecture.
+GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64", "armv7e-m": "generic-cortex-m7"}
 _MACHINES: dict[str, Architecture] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
@@ -129,12 +130,12 @@ def read_board(path: Path) -> Board:
 
 
 def _files() -> dict[str, Path]:
-    return {path.stem: path for folder in _folders() for path in folder.glob("*.toml")}
+    return {path.stem: path for folder in board_folders() for path in folder.glob("*.toml")}
 
 
-def _folders() -> Iterator[Path]:
-    yield Path(str(resources.files("edgekit.boards")))
-    yield config_folder() / "boards"
+def board_folders() -> tuple[Path, Path]:
+    """Where files about boards lie: those that come with edgekit, then the user's own, which win."""
+    return Path(str(resources.files("edgekit.boards"))), config_folder() / "boards"
 
 
 def this_architecture() -> Architecture:

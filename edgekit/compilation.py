@@ -22,6 +22,7 @@ from edgekit.compiler.compile import lower
 from edgekit.compiler.layout import move_permutes
 from edgekit.compiler.recompute import BUDGET
 from edgekit.compiler.split import Peak, peak_of, split_wide
+from edgekit.costs import Costs, load_costs
 from edgekit.errors import InputError, UnsupportedError
 from edgekit.fitting import fit
 from edgekit.frontends.torch import Loss, capture
@@ -96,14 +97,16 @@ def compile(
     """
     if optimizer is not None and not isinstance(optimizer, SGD):
         raise InputError(f"the optimizer is a {type(optimizer).__name__}", "give edgekit.SGD(lr=0.01)")
+    chosen = load_board(board) if isinstance(board, str) else board
     job = _Job(
         model=model,
         loss=loss,
-        board=load_board(board) if isinstance(board, str) else board,
+        board=chosen,
         update=update,
         optimizer=optimizer or SGD(),
         clip_norm=clip_norm,
         quantize=quantize,
+        costs=load_costs(chosen),
         name=name or type(model).__name__,
         progress=progress,
     )
@@ -124,6 +127,7 @@ class _Job:
     optimizer: SGD
     clip_norm: float | None
     quantize: Int8 | None
+    costs: Costs | None
     name: str
     progress: Callable[[str], object] | None
 
@@ -175,6 +179,7 @@ class _Job:
                 "int8_inputs": int8_inputs,
             },
             seconds=clock.seconds,
+            costs=self.costs,
             recompute=recompute,
         )
 

@@ -1,6 +1,6 @@
 /* conv2d, conv2d_input_grad, conv2d_weight_grad. Dense convolutions are matrix products over patches (implicit GEMM; an
  * input gradient with stride s is s × s of them, one for each phase of the pixels, so that no product is with a zero);
- * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones with many channels are Winograd's. */
+ * grouped ones are one product a group; depthwise ones have their own loops; 3 × 3 ones may be Winograd's (winograd.h). */
 #include "conv.h"
 #include "winograd.h"
 
@@ -19,6 +19,7 @@ static ek_conv forward_geometry(const ek_call *call) {
     ek_conv c = geometry(call->in_t[EK_CONV2D_X], call->out_t[EK_CONV2D_Y], a->stride, a->padding, a->dilation,
             a->groups);
     c.kernel_h = (int)call->in_t[EK_CONV2D_W]->dim[0], c.kernel_w = (int)call->in_t[EK_CONV2D_W]->dim[1];
+    c.algorithm = a->algorithm;
     return c;
 }
 
@@ -28,6 +29,7 @@ static ek_conv input_grad_geometry(const ek_call *call) {
             a->padding, a->dilation, a->groups);
     c.kernel_h = (int)call->in_t[EK_CONV2D_INPUT_GRAD_W]->dim[0],
             c.kernel_w = (int)call->in_t[EK_CONV2D_INPUT_GRAD_W]->dim[1];
+    c.algorithm = a->algorithm;
     return c;
 }
 
@@ -35,7 +37,7 @@ static ek_conv weight_grad_geometry(const ek_call *call) {
     const ek_conv2d_weight_grad_attrs *a = call->attrs;
     ek_conv c = geometry(call->in_t[EK_CONV2D_WEIGHT_GRAD_X], call->in_t[EK_CONV2D_WEIGHT_GRAD_DY], a->stride,
             a->padding, a->dilation, a->groups);
-    c.kernel_h = a->kernel[0], c.kernel_w = a->kernel[1];
+    c.kernel_h = a->kernel[0], c.kernel_w = a->kernel[1], c.algorithm = a->algorithm;
     return c;
 }
 
@@ -63,7 +65,7 @@ static int is_three(const ek_conv *c) {
 /* --- forward --- */
 
 static int forward_is_winograd(const ek_conv *c) {
-    return is_three(c) && ek_winograd_pays(rows_of(c), (size_t)c->channels, (size_t)c->outputs);
+    return is_three(c) && ek_winograd_is(c->algorithm, rows_of(c), (size_t)c->channels, (size_t)c->outputs);
 }
 
 static ek_weights forward_weights(const ek_conv *c, const float *w, int group) {
@@ -127,7 +129,7 @@ static void forward_run(const ek_call *call) {
 
 static int input_grad_is_winograd(const ek_conv *c) {
     size_t pixels = (size_t)c->images * (size_t)c->height * (size_t)c->width;
-    return is_three(c) && ek_winograd_pays(pixels, (size_t)c->outputs, (size_t)c->channels);
+    return is_three(c) && ek_winograd_is(c->algorithm, pixels, (size_t)c->outputs, (size_t)c->channels);
 }
 
 /* Of a copy of dy, where dx may take its place and the kernel needs it whole. */
@@ -233,7 +235,7 @@ static void input_grad_run(const ek_call *call) {
 /* --- weight gradient --- */
 
 static int weight_grad_is_winograd(const ek_conv *c) {
-    return is_three(c) && c->outputs % 16 == 0 && ek_winograd_pays(rows_of(c), (size_t)c->channels, (size_t)c->outputs);
+    return is_three(c) && c->outputs % 16 == 0 && ek_winograd_is(c->algorithm, rows_of(c), (size_t)c->channels, (size_t)c->outputs);
 }
 
 static size_t weight_grad_scratch(const ek_call *call, int threads) {

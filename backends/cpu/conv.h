@@ -10,6 +10,7 @@ typedef struct {
     int channels, outputs, groups;
     int kernel_h, kernel_w;
     int stride_h, stride_w, top, left, dilation_h, dilation_w;
+    int32_t algorithm; /* as the Program has it */
 } ek_conv;
 
 /* Along one axis, with stride s, the pixels ≡ phase (mod s) of x's gradient see the taps first, first + step, …

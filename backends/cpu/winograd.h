@@ -25,12 +25,17 @@ typedef struct {
     float *dw, *db; /* 3 × 3 × k × n; db may be NULL */
 } ek_winograd_grad;
 
-/* Whether it is faster than the matrix product over patches, for whole vectors of channels: measured, wherever the results are
- * many enough to pay for the filter's transform. A microcontroller has no memory for the transformed filters. */
+/* Whether a convolution of its kind is computed by it: where the Program says so, else where the results are many enough to pay for the
+ * filter's transform. The channels must be whole vectors. A microcontroller has no memory for the transformed filters. */
 #if defined(EK_M7)
-EK_INLINE int ek_winograd_pays(size_t results, size_t k, size_t n) { return (void)results, (void)k, (void)n, 0; }
+EK_INLINE int ek_winograd_is(int32_t algorithm, size_t results, size_t k, size_t n) {
+    return (void)algorithm, (void)results, (void)k, (void)n, 0;
+}
 #else
-EK_INLINE int ek_winograd_pays(size_t results, size_t k, size_t n) { return results >= 96 && k % 16 == 0 && n >= 16; }
+EK_INLINE int ek_winograd_is(int32_t algorithm, size_t results, size_t k, size_t n) {
+    int pays = algorithm == EK_ALGORITHM_AUTO && results >= EK_WINOGRAD_RESULTS && n >= 16;
+    return (pays || algorithm == EK_ALGORITHM_WINOGRAD) && k % 16 == 0;
+}
 #endif
 
 size_t EK_NAME(ek_winograd_scratch)(size_t k, size_t n, int threads);

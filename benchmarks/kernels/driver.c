@@ -1,6 +1,6 @@
 /* Runs the heavy CPU kernels of one instruction set on cases from stdin, for tests and benchmarks without a Program.
  *
- * A case: u32 opcode, threads, repeats, alias (0, or 1 + the input that output 0 overwrites); u32 attrs[12];
+ * A case: u32 opcode, threads, repeats, alias (0, or 1 + the input that output 0 overwrites); u32 attrs[13];
  * 8 inputs, each u32 present and then an ek_tensor and its bytes; 4 outputs, each u32 present and then an ek_tensor.
  * An answer on stdout: u64 shortest ns, u64 scratch bytes, then each output's bytes.
  * Operands end at an unreadable page and the scratch at a pattern, so that a kernel that leaves its bounds is caught.

@@ -122,9 +122,9 @@ def _output(out: Out | None) -> bytes:
 
 
 def encode(case: Case) -> bytes:
-    attrs = [*case.attrs, *([0] * (12 - len(case.attrs)))]
+    attrs = [*case.attrs, *([0] * (13 - len(case.attrs)))]
     alias = 0 if case.alias is None else case.alias + 1
-    head = struct.pack("<4I12i", case.opcode, case.threads, case.repeats, alias, *attrs)
+    head = struct.pack("<4I13i", case.opcode, case.threads, case.repeats, alias, *attrs)
     inputs = [*case.inputs, *([None] * (8 - len(case.inputs)))]
     outputs = [*case.outputs, *([None] * (4 - len(case.outputs)))]
     packed = [_input(v, CONSTANT if i in case.constant else ARENA) for i, v in enumerate(inputs)]

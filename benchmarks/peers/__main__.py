@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from benchmarks.peers import report
 from benchmarks.peers.environments import PEERS, Unavailable, interpreter
 from benchmarks.peers.measure import Effort, Result, measure
-from benchmarks.peers.networks import FULL, NETWORKS, QUICK, SHAPES, SPARSE, Work
+from benchmarks.peers.networks import FULL, NETWORKS, QUICK, SCHEMES, SHAPES, SPARSE, Work, applies
 from edgekit.files import write_atomic
 
 COLUMNS = (
@@ -49,7 +49,7 @@ def one_of(*known: str) -> Callable[[click.Context, click.Parameter, str], tuple
 @click.command(help=__doc__)
 @click.option("--peers", callback=one_of(*PEERS), default="", help="Only these, with commas between; edgekit is one.")
 @click.option("--models", callback=one_of(*NETWORKS), default="", help="Only these.")
-@click.option("--updates", callback=one_of(FULL, SPARSE), default="", help="Only full, or only last:6.")
+@click.option("--updates", callback=one_of(FULL, SPARSE, *SCHEMES), default="", help="Only full, last:6, or published schemes.")
 @click.option("--sizes", callback=one_of("224", "128"), default="", help="Only images of this size.")
 @click.option("--batches", callback=one_of("8", "1"), default="", help="Only this batch.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
@@ -71,7 +71,7 @@ def main(
 ) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     shapes = QUICK if quick else [s for s in SHAPES if s[0] in models and str(s[1]) in sizes and str(s[2]) in batches]
-    works = [Work(*shape, update, threads) for shape in shapes for update in updates]
+    works = [Work(*shape, update, threads) for shape in shapes for update in updates if applies(update, shape[0])]
     effort = Effort(rounds=3 if quick else rounds, patience_seconds=patience)
     settings = {"threads": threads, **asdict(effort)}
     logs = folder / "logs"

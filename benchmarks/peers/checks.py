@@ -33,7 +33,7 @@ def check_given(job: Job, states: States) -> None:
 
 
 def check_moved(job: Job, states: States) -> None:
-    """Exactly the parameters to train differ from the job's."""
+    """Exactly the parameters, and parts of them, to train differ from the job's."""
     given = job.parameters()
     _same_names(given, states)
     moved = {name for name, array in given.items() if states[name]["sha256"] != digest(array)}
@@ -44,6 +44,9 @@ def check_moved(job: Job, states: States) -> None:
         if names:
             others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise Different(f"{min(names)} {text}{others}")
+    for name, state in states.items():
+        if state["frozen_change"] != 0:
+            raise Different(f"{name} moved beyond the part of it that is trained")
 
 
 def check_step(reference: States, states: States) -> None:

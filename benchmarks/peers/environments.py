@@ -21,6 +21,7 @@ class Peer:
         requirements: pip's, with the versions that the figures are of; none: it runs in this process's own environment.
         ours: it is edgekit, and no peer of its own.
         needs_frozen: it has nothing to add where everything is trained.
+        parts: its worker can train a part of a parameter.
     """
 
     title: str
@@ -28,6 +29,7 @@ class Peer:
     requirements: tuple[str, ...] = ()
     ours: bool = False
     needs_frozen: bool = False
+    parts: bool = True
 
 
 _WORKERS = "benchmarks.peers.workers"
@@ -41,8 +43,8 @@ PEERS = {
     "torch-compile": Peer("torch.compile", f"{_WORKERS}.torch_compiled:Peer"),
     "tensorflow": Peer("TensorFlow", f"{_WORKERS}.tensorflow_graph:Peer", ("tensorflow-cpu==2.21.0",)),
     "tflite": Peer("TFLite", f"{_WORKERS}.tflite:Peer", ("tensorflow-cpu==2.17.1",)),  # later ones do not convert training
-    "onnxruntime": Peer("ONNX Runtime", f"{_WORKERS}.onnxruntime_training:Peer", _ONNX_RUNTIME),
-    "mnn": Peer("MNN", f"{_WORKERS}.mnn:Peer", ("MNN==3.6.1", "numpy")),
+    "onnxruntime": Peer("ONNX Runtime", f"{_WORKERS}.onnxruntime_training:Peer", _ONNX_RUNTIME, parts=False),
+    "mnn": Peer("MNN", f"{_WORKERS}.mnn:Peer", ("MNN==3.6.1", "numpy"), parts=False),
     "jax": Peer("JAX", f"{_WORKERS}.jax_jit:Peer", ("jax==0.10.2", "jaxlib==0.10.2")),
 }
 

@@ -6,8 +6,8 @@ Parameters and inputs have PyTorch's layout: NCHW images, OIHW filters (a depthw
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,11 +62,33 @@ def walk(layers: Iterable[Layer], given: T, apply: Callable[..., T]) -> T:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What is trained of a parameter: the first ``count`` along ``axis``, input channels (of a depthwise filter, its channels).
+
+    PyTorch's users, and others', have no such thing: they compute the whole gradient and apply this part of it.
+    """
+
+    axis: int
+    count: int
+
+    def mask(self, array: Array) -> Array:
+        """1 where the array is trained and 0 elsewhere, of its shape."""
+        where = np.zeros_like(array)
+        self.of(where)[...] = 1
+        return where
+
+    def of(self, array: Array) -> Array:
+        """The trained part; a view."""
+        return array[(slice(None),) * self.axis + (slice(self.count),)]
+
+
+@dataclass(frozen=True)
 class Job:
     """One network, one batch, and the plain SGD step to do: ``w -= lr * g`` on the mean cross-entropy's gradient.
 
     Attributes:
         trained: names of the parameters to update; all others are frozen.
+        parts: of those that are not updated whole, by name, what is.
         threads: to compute with.
     """
 
@@ -75,6 +97,7 @@ class Job:
     trained: frozenset[str]
     lr: float
     threads: int
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def program(self) -> Path:
@@ -91,6 +114,11 @@ class Job:
         with np.load(self.folder / "parameters.npz") as arrays:
             return dict(arrays)
 
+    def masks(self) -> dict[str, Array]:
+        """What to multiply the gradients of ``parts`` with, by name, in the parameters' layouts."""
+        given = self.parameters() if self.parts else {}
+        return {name: part.mask(given[name]) for name, part in self.parts.items()}
+
     def batch(self) -> tuple[Array, Array]:
         """float32 images [N, C, H, W], and int64 classes [N]."""
         with np.load(self.folder / "batch.npz") as arrays:
@@ -100,10 +128,12 @@ class Job:
         np.savez(self.folder / "parameters.npz", **parameters)  # type: ignore[arg-type]
         np.savez(self.folder / "batch.npz", inputs=inputs, targets=targets)
         head = {"layers": [asdict(layer) for layer in self.layers], "trained": sorted(self.trained), "lr": self.lr}
-        (self.folder / "job.json").write_text(json.dumps(head | {"threads": self.threads}))
+        parts = {name: asdict(part) for name, part in self.parts.items()}
+        (self.folder / "job.json").write_text(json.dumps(head | {"threads": self.threads, "parts": parts}))
 
     @classmethod
     def load(cls, folder: Path) -> Job:
         head = json.loads((folder / "job.json").read_text())
         layers = tuple(Layer(**layer | {"inputs": tuple(layer["inputs"])}) for layer in head["layers"])
-        return cls(folder, layers, frozenset(head["trained"]), head["lr"], head["threads"])
+        parts = {name: Part(**part) for name, part in head["parts"].items()}
+        return cls(folder, layers, frozenset(head["trained"]), head["lr"], head["threads"], parts)

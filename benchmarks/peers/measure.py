@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 import edgekit
 from benchmarks.peers.checks import Different, check_given, check_losses, check_moved, check_step
 from benchmarks.peers.environments import PEERS, Peer
-from benchmarks.peers.job import Job
+from benchmarks.peers.job import Job, Part
 from benchmarks.peers.layers import describe
-from benchmarks.peers.networks import CLASSES, FULL, Work, make_network
+from benchmarks.peers.networks import CLASSES, FULL, SCHEMES, Work, make_network
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.quiet import DISTURBED, busy_seconds, wait_for_quiet
 from edgekit.frontends.torch import capture
@@ -137,7 +139,7 @@ def measure(work: Work, interpreters: Mapping[str, Path], effort: Effort, logs: 
 
 
 def _applies(peer: Peer, work: Work) -> bool:
-    return not (peer.needs_frozen and work.update == FULL)
+    return not (peer.needs_frozen and work.update == FULL) and (peer.parts or work.update not in SCHEMES)
 
 
 class _Group:
@@ -268,20 +270,35 @@ def make_job(work: Work, folder: Path) -> Job:
     inputs = torch.randn(work.batch, 3, work.size, work.size, generator=generator)
     targets = torch.randint(CLASSES, (work.batch,), generator=generator)
     network = make_network(work.network, inputs)
-    trained = frozenset(choose(capture(network, (inputs, targets), "cross_entropy"), work.update).fractions)
-    lr = _learning_rate(network, trained, inputs, targets)
+    fractions = choose(capture(network, (inputs, targets), "cross_entropy"), work.update).fractions
+    parts = _parts(network, fractions)
+    lr = _learning_rate(network, fractions, parts, inputs, targets)
     program = edgekit.compile(network, (inputs, targets), board="local", update=work.update, optimizer=edgekit.SGD(lr=lr))
     layers, parameters = describe(network)
-    job = Job(folder, layers, trained, lr, work.threads)
+    job = Job(folder, layers, frozenset(fractions), lr, work.threads, parts)
     job.save(parameters, inputs.numpy(), targets.numpy())
     torch.save(network, job.module)
     program.save(job.program)
     return job
 
 
-def _learning_rate(network: nn.Module, trained: frozenset[str], inputs: torch.Tensor, targets: torch.Tensor) -> float:
+def _parts(network: nn.Module, fractions: Mapping[str, float]) -> dict[str, Part]:
+    """Of the parameters that are trained in part (docs/update-schemes.md, "Globs and fractions")."""
+    parts = {}
+    for name, parameter in network.named_parameters():
+        fraction = fractions.get(name, 1.0)
+        if fraction < 1 and parameter.dim() > 1:
+            axis = 0 if parameter.shape[1] == 1 else 1  # depthwise: by channel
+            parts[name] = Part(axis, math.ceil(fraction * parameter.shape[axis]))
+    return parts
+
+
+def _learning_rate(
+    network: nn.Module, trained: Container[str], parts: Mapping[str, Part], inputs: torch.Tensor, targets: torch.Tensor
+) -> float:
     """With which a step takes FALL of the loss, to first order: enough to see, too little for rounding to grow."""
-    parameters = [p for name, p in network.named_parameters() if name in trained]
+    parameters = {name: p for name, p in network.named_parameters() if name in trained}
     loss = nn.functional.cross_entropy(network(inputs), targets)
-    gradients = torch.autograd.grad(loss, parameters)
-    return FALL * loss.item() / sum(g.square().sum().item() for g in gradients)
+    gradients = zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True)
+    used = (parts[name].of(g.numpy()) if name in parts else g.numpy() for name, g in gradients)
+    return float(FALL * loss.item() / sum(np.square(g).sum() for g in used))

@@ -20,6 +20,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mcunet": lambda: mcunet(0.5, CLASSES),
 }
 FULL, SPARSE = "full", "last:6"  #: of the network's blocks, and the classifier (docs/update-schemes.md)
+#: published schemes, and the network that each is for: parts of single weights, and the biases of the last layers
+SCHEMES = {
+    "mobilenetv2-49kb": "mobilenetv2-0.35",
+    "mobilenetv2-138kb": "mobilenetv2-0.35",
+    "mcunet-49kb": "mcunet",
+    "mcunet-148kb": "mcunet",
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,11 @@ class Work:
 
     def __str__(self) -> str:
         return f"{self.network} {self.batch}×{self.size}² {self.update}, {self.threads} thr"
+
+
+def applies(update: str, network: str) -> bool:
+    """Whether an update is for that network: a published scheme only for its own."""
+    return SCHEMES.get(update, network) == network
 
 
 #: network, size, batch: in the order of what is asked most

@@ -25,11 +25,15 @@ SPOOL = Mebibytes(min=0, min_open=True)
 
 def device_options(command: F) -> F:
     """``DEVICE model.ekp`` and how the runner is started there."""
+    return runner_options(click.argument("program", metavar="MODEL.ekp", type=FILE)(command))
+
+
+def runner_options(command: F) -> F:
+    """``DEVICE`` and how the runner is started there."""
     for add in (
         click.option("--board", metavar="ID", help="Profile that says where sensors are; the device's own by default."),
         click.option("--isa", metavar="NAME", help="Instruction set of the kernels; the best one by default."),
         click.option("--threads", type=click.IntRange(min=1), help="Threads of the runner; all cores by default."),
-        click.argument("program", metavar="MODEL.ekp", type=FILE),
         click.argument("device"),
     ):
         command = add(command)

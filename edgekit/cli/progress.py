@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -72,6 +73,15 @@ class _Standing(ProgressColumn):
 
     def render(self, task: Task) -> Text:  # noqa: ARG002
         return Text(self._text())
+
+
+@contextmanager
+def counted(console: Console, text: str) -> Iterator[Callable[[int, int], object]]:
+    """A bar for work of a known number of parts, on a terminal: what it gives is told (parts done, parts in all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class TransferProgress:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekit.backends import Capability
+from edgekit.compiler.algorithms import choose_algorithms
 from edgekit.compiler.backward import fuse_backward, fuse_bias_gradients
 from edgekit.compiler.common import merge_common
 from edgekit.compiler.constants import fold_constants
@@ -24,6 +25,7 @@ from edgekit.compiler.samples import group_samples
 from edgekit.compiler.scale import fuse_scale_gradients
 from edgekit.compiler.schedule import forward_length, liveness_peak, schedule
 from edgekit.compiler.sink import sink_slices
+from edgekit.costs import Costs
 from edgekit.errors import UnsupportedError
 from edgekit.graph.entry import Entry
 from edgekit.graph.graph import Graph, Node
@@ -53,6 +55,7 @@ def compile_program(
     accumulate: int = 1,
     metadata: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
+    costs: Costs | None = None,
     recompute: float = BUDGET,
 ) -> Program:
     """Lower the entries for a backend and write them as one Program.
@@ -60,14 +63,16 @@ def compile_program(
     ``recompute``: the fraction of a step's FLOPs that may be spent on activations once more; with 0 all that backward reads are
     kept.
 
-    The metadata gets ``phases`` and ``flops`` (one per op) and ``memory`` (planned bytes and liveness lower bound by entry).
-    ``seconds`` are those of the stages before.
+    The metadata gets ``phases`` and ``flops`` (one per op), ``memory`` (planned bytes and liveness lower bound by entry) and
+    whose ``costs`` chose the convolutions' algorithms. ``seconds`` are those of the stages before.
 
     Raises:
         UnsupportedError: the backend has no kernel for an op.
     """
     started = time.perf_counter()
     whole = {name: lower(entry, capability) for name, entry in entries.items()}
+    if not capability.small:
+        whole = {name: choose_algorithms(entry, costs) for name, entry in whole.items()}
     split = split_prefix(whole["train_step"], batch) if capability.caches and "train_step" in whole else None
     if split is not None:
         whole |= {"prefix": split.prefix, "suffix": split.suffix}
@@ -77,10 +82,11 @@ def compile_program(
     lowered = {name: lay_out(entry, capability, recompute) for name, entry in whole.items()}
     ordered = [lowered[name] for name in (kind.name.lower() for kind in EntryKind) if name in lowered]
     ops = [node for low in ordered for node in low.entry.graph.nodes if not isinstance(node.op, Reshape)]
-    notes = {
+    notes: dict[str, Any] = {
         "phases": [phase for low in ordered for phase in _phases(low.entry.graph)],
         "flops": [node.op.flops(node) for node in ops],
         "memory": {k: {"arena": v.memory.placement.arena_bytes, "lower_bound": v.memory.lower_bound} for k, v in lowered.items()},
+        "costs": None if costs is None else costs.facts(),
     }
     program = write_program(
         {name: low.entry for name, low in lowered.items()},

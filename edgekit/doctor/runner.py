@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 
-from edgekit.board import load_board
+from edgekit.board import GENERAL, load_board
 from edgekit.devices import find
 from edgekit.doctor.check import NotNow
 from edgekit.errors import BusyError, DeviceError
 from edgekit.protocol import Client
 from edgekit.protocol.messages import LIVE
 from edgekit.sessions import Device
-from edgekit.sessions.device import GENERAL
 
 
 def echo(client: Client) -> float:

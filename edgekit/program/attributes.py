@@ -12,7 +12,7 @@ from typing import Any
 from edgekit.graph.op import Op
 from edgekit.graph.ops import OPS
 
-WORDS = 12  #: attribute words in an op record
+WORDS = 13  #: attribute words in an op record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _fields(code: int) -> tuple[Field, ...]:
 
 
 def pack(op: Op) -> bytes:
-    """The 48 attribute bytes of ``op``."""
+    """The attribute bytes of ``op``: ``WORDS`` words, zero past its own."""
     words = b""
     for f in fields_of(type(op)):
         value = getattr(op, f.name)

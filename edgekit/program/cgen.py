@@ -11,8 +11,9 @@ from pathlib import Path
 
 from edgekit.graph.op import Op
 from edgekit.graph.ops import OPS
+from edgekit.graph.ops.conv import WINOGRAD_RESULTS, Algorithm
 from edgekit.graph.ops.function import Arithmetic, Function, Reduction
-from edgekit.program.attributes import fields_of
+from edgekit.program.attributes import WORDS, fields_of
 from edgekit.protocol.status import Status
 
 CORE = Path(__file__).resolve().parents[2] / "firmware" / "core"
@@ -38,7 +39,7 @@ def _op(cls: type[Op]) -> str:
     )
     if members:
         lines.append(f"typedef struct {{\n{members}}} ek_{cls.name}_attrs;")
-        lines.append(f'_Static_assert(sizeof(ek_{cls.name}_attrs) <= 48, "attribute words");')
+        lines.append(f'_Static_assert(sizeof(ek_{cls.name}_attrs) <= {4 * WORDS}, "attribute words");')
     return "\n".join(lines) + "\n"
 
 
@@ -47,6 +48,7 @@ def ops_header() -> str:
     codes = "enum {\n" + "".join(f"    EK_OP_{c.name.upper()} = {c.code},\n" for c in sorted(OPS.values(), key=lambda c: c.code))
     codes += f"    EK_OPCODES = {max(OPS) + 1} /* size of a table by opcode */\n}};\n"
     enums = _enum("EK_FN", Function) + _enum("EK_BINARY", Arithmetic) + _enum("EK_REDUCE", Reduction)
+    enums += _enum("EK_ALGORITHM", Algorithm) + f"enum {{ EK_WINOGRAD_RESULTS = {WINOGRAD_RESULTS} }};\n"
     parts = [_op(c) for c in sorted(OPS.values(), key=lambda c: c.code)]
     return _guard("EK_OPS_GEN_H", "#include <stdint.h>\n\n" + codes + "\n" + enums + "\n" + "\n".join(parts))
 

@@ -15,7 +15,7 @@ MAX_OUTPUTS = 4
 
 HEADER = struct.Struct("<8sIIQ32s6I8Q2I40s")
 TENSOR = struct.Struct("<BBBBI6IQQ")
-OP = struct.Struct("<HH8H4H48sI")
+OP = struct.Struct("<HH8H4H52s")
 ENTRY = struct.Struct("<6IQ")
 PORT = struct.Struct("<HHHHiiiI")
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgekit.graph.entry import Role
+from edgekit.graph.ops.conv import WINOGRAD_RESULTS, Algorithm
 from edgekit.graph.ops.update import SgdUpdate
 from edgekit.program.format import Architecture, Backend, Storage
 from edgekit.program.memory import Timeline, timeline
@@ -68,6 +69,16 @@ class Prefix:
 
 
 @dataclass(frozen=True)
+class Convolutions:
+    """How many convolutions, gradients included, of all entries the compiler chose an algorithm for, and the measurement that it
+    went by; None: by the number of results."""
+
+    winograd: int
+    product: int
+    costs: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
 class Report:
     """A Program in numbers. All sizes are bytes.
 
@@ -95,6 +106,7 @@ class Report:
     arena_bytes: int
     entries: tuple[EntryReport, ...]
     prefix: Prefix | None
+    convolutions: Convolutions | None
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -131,6 +143,7 @@ def inspect(program: Program) -> Report:
         arena_bytes=h.arena_bytes,
         entries=tuple(_entry(program, name, entry) for name, entry in program.entries.items()),
         prefix=_prefix(program),
+        convolutions=_convolutions(program),
         seconds=dict(program.seconds),
     )
 
@@ -192,6 +205,12 @@ def _prefix(program: Program) -> Prefix | None:
     return Prefix(of_prefix / max(of_step, 1), sum(made) // program.header.batch)
 
 
+def _convolutions(program: Program) -> Convolutions | None:
+    chosen = Counter(getattr(o.op, "algorithm", Algorithm.AUTO) for o in program.ops)
+    winograd, product = chosen[Algorithm.WINOGRAD], chosen[Algorithm.PRODUCT]
+    return Convolutions(winograd, product, program.metadata.get("costs")) if winograd or product else None
+
+
 def _updated(program: Program) -> Iterator[Updated]:
     """From the update ops: the gradient's shape is the updated part's."""
     names = {b["value"]: tuple(b["parameters"]) for b in program.metadata.get("bindings", [])}
@@ -241,6 +260,9 @@ def _lines(r: Report) -> Iterator[str]:
     if r.prefix:
         kept = f"{size(r.prefix.sample_bytes)} a sample where the board caches it"
         yield f"  frozen prefix: {r.prefix.share:.0%} of a step's FLOPs, {kept}"
+    if r.convolutions:
+        chosen = f"{r.convolutions.winograd} by Winograd's algorithm, {r.convolutions.product} as matrix products"
+        yield f"  dense 3×3 convolutions: {chosen}; chosen by {_costs(r.convolutions.costs)}"
     for e in r.entries:
         yield f"  {e.name}: {sum(o.count for o in e.ops)} ops"
         if e.flops:
@@ -252,6 +274,14 @@ def _lines(r: Report) -> Iterator[str]:
         yield "    ops: " + ", ".join(f"{o.count} {o.name}" for o in e.ops)
     if r.seconds:
         yield "  compiled in " + ", ".join(f"{name} {s:.2f} s" for name, s in r.seconds.items())
+
+
+def _costs(facts: dict[str, Any] | None) -> str:
+    """The measurement that algorithms were chosen by."""
+    if not facts:
+        return f"their number of results ({WINOGRAD_RESULTS} and more: Winograd's), as nothing was measured for this board"
+    where = f"{facts['machine']} ({facts['isa']}, threads: {facts['threads']})"
+    return f"the costs measured for {facts['board']} on {where}, {facts['date']}, edgekit {facts['edgekit']}"
 
 
 def _optimizer(facts: dict[str, Any] | None) -> str:

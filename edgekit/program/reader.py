@@ -106,8 +106,8 @@ def _ops(table: list[tuple[Any, ...]], origins: list[Any], tensors: int) -> tupl
     made = []
     for i, (code, zero0, *rest) in enumerate(table):
         where = f"op {i}"
-        numbers, words, zero1 = rest[: f.MAX_INPUTS + f.MAX_OUTPUTS], rest[-2], rest[-1]
-        verify.require(zero0 == zero1 == 0, f"{where}: a reserved field is not zero")
+        numbers, words = rest[:-1], rest[-1]
+        verify.require(zero0 == 0, f"{where}: a reserved field is not zero")
         verify.require(code in OPS and code != 0, f"{where}: unknown opcode {code}")
         cls = OPS[code]
         try:

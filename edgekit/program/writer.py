@@ -160,7 +160,7 @@ class _Tables:
             raise InternalError(f"{node.op.name} (module {node.origin.module!r}) must be replaced before a Program is written")
         inputs += [f.ABSENT] * (f.MAX_INPUTS - len(inputs))
         outputs += [f.ABSENT] * (f.MAX_OUTPUTS - len(outputs))
-        self.ops.append(f.OP.pack(node.op.code, 0, *inputs, *outputs, pack(node.op), 0))
+        self.ops.append(f.OP.pack(node.op.code, 0, *inputs, *outputs, pack(node.op)))
         self.origins.append([node.origin.module, node.origin.source])
 
 

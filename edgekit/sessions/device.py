@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgekit.board import Board, load_board
+from edgekit.board import GENERAL, Board, load_board
 from edgekit.devices import find
 from edgekit.errors import BusyError, DeviceError, EdgekitError, InputError, IntegrityError, LinkError, StorageError
 from edgekit.links import Link, open_link
@@ -36,13 +36,11 @@ from edgekit.sessions.memory import Memory, memory_of
 from edgekit.sessions.room import Room
 from edgekit.sessions.session import FINAL, RUNS, Pause, Plan, Session, now, stop_and_wait
 from edgekit.sessions.streaming import Streaming, choose
-from edgekit.telemetry import RunFolder, clean_name, new_run_path, provenance
+from edgekit.telemetry import RunFolder, Summary, clean_name, new_run_path, provenance
 
 PERIODIC = "checkpoint.ekc"
 _SOON = 0.002  #: seconds before the first look whether a short session is over
 _ARCHITECTURES = {Architecture.X86_64: "x86_64", Architecture.AARCH64: "aarch64", Architecture.ARMV7EM: "armv7e-m"}
-#: Profiles of boards that nobody named.
-GENERAL = {"x86_64": "generic-x86-64", "aarch64": "generic-aarch64", "armv7e-m": "generic-cortex-m7"}
 _BACKENDS = {Backend.CPU: "cpu", Backend.CORTEX_M: "cortex-m", Backend.TORCH: "torch"}
 
 log = logging.getLogger("edgekit")
@@ -328,6 +326,22 @@ class Device:
 
         Raises: as train does.
         """
+        session, summary, memory = self._bench(program, steps, profile)
+        if not profile:
+            return make_bench(program, session.records, summary, memory)
+        times, measured = self.client.profile(), self.client.limits()
+        limits = Limits(measured.flops, tuple(measured.bandwidth))
+        return make_bench(program, session.records, summary, memory, times, limits)
+
+    def op_times(self, program: Program, steps: int) -> list[float]:
+        """What each op of ``train_step`` takes, ns, the mean of these steps and one more; as ``bench`` runs them.
+
+        Raises: as train does.
+        """
+        self._bench(program, steps, profile=True)
+        return [ns / runs for _, runs, ns in self.client.profile() if runs]
+
+    def _bench(self, program: Program, steps: int, profile: bool) -> tuple[Session, Summary, Memory]:
         if steps < 1:
             raise InputError(f"steps is {steps}, it must be 1 or more")
         file, memory = self._prepare(program, "train_step")
@@ -352,12 +366,7 @@ class Device:
             self._run(request(1, False))  # the first step touches its memory for the first time, which is no op's own cost
         plan = Plan(count, self.client.start(request(count, profile)).next, memory=memory)
         session = Session(LiveFeed(self.client), program, plan, folder)
-        result = session.result()
-        if not profile:
-            return make_bench(program, session.records, result.summary, memory)
-        times, measured = self.client.profile(), self.client.limits()
-        limits = Limits(measured.flops, tuple(measured.bandwidth))
-        return make_bench(program, session.records, result.summary, memory, times, limits)
+        return session, session.result().summary, memory
 
     def _check_program(self, program: Program, entry: str) -> None:
         """Refuse a program that this board cannot run, before anything is sent."""

@@ -235,6 +235,18 @@ static shape image_shape(const ek_tensor *like, int64_t height, int64_t width, i
 /* Multiply-adds: each of `results` is a sum over `taps` products. */
 static int too_much_work(int64_t results, int64_t taps) { return results > MAX_WORK / taps; }
 
+/* Winograd's algorithm needs the window of its formula, and whole vectors of channels. */
+static const char *convolution_algorithm(int32_t algorithm, extent kernel, const int32_t *stride, const int32_t *dilation,
+                                         int32_t groups, uint32_t channels)
+{
+    if (algorithm < EK_ALGORITHM_AUTO || algorithm > EK_ALGORITHM_WINOGRAD)
+        return "the algorithm is unknown";
+    int fits = groups == 1 && channels % 16 == 0;
+    for (int i = 0; i < 2; i++)
+        fits = fits && kernel.of[i] == 3 && stride[i] == 1 && dilation[i] == 1;
+    return algorithm != EK_ALGORITHM_WINOGRAD || fits ? NULL : "Winograd's algorithm does not fit";
+}
+
 static const char *conv2d(const operands *op)
 {
     const ek_conv2d_attrs *a = op->attrs;
@@ -250,7 +262,7 @@ static const char *conv2d(const operands *op)
     const char *wrong = epilogue(op, image_shape(x, out[0], out[1], w->dim[3]), op->in[2], op->in[3], a->act);
     if (!wrong && too_much_work(elements(op->out[0]), elements(w)))
         return BAD_WINDOW;
-    return wrong;
+    return wrong ? wrong : convolution_algorithm(a->algorithm, kernel, a->stride, a->dilation, a->groups, x->dim[3]);
 }
 
 static const char *conv2d_input_grad(const operands *op)
@@ -269,7 +281,8 @@ static const char *conv2d_input_grad(const operands *op)
         return BAD_WINDOW;
     if (!fits(dy, image_shape(dy, out[0], out[1], dy->dim[3])))
         return "dy does not fit the size";
-    return backward_epilogue(op, image_shape(dy, a->size[0], a->size[1], (int64_t)w->dim[2] * a->groups), a->act);
+    const char *wrong = convolution_algorithm(a->algorithm, kernel, a->stride, a->dilation, a->groups, dy->dim[3]);
+    return wrong ? wrong : backward_epilogue(op, image_shape(dy, a->size[0], a->size[1], (int64_t)w->dim[2] * a->groups), a->act);
 }
 
 static const char *conv2d_weight_grad(const operands *op)
@@ -287,7 +300,11 @@ static const char *conv2d_weight_grad(const operands *op)
         return "dy does not fit x";
     if (!is(dw, EK_F32, (shape){4, {a->kernel[0], a->kernel[1], x->dim[3] / (uint32_t)a->groups, dy->dim[3]}}))
         return "dw's shape is wrong";
-    return absent_or(op->out[1], EK_F32, vector_shape(dy->dim[3])) ? NULL : "db's shape is wrong";
+    if (!absent_or(op->out[1], EK_F32, vector_shape(dy->dim[3])))
+        return "db's shape is wrong";
+    extent kernel = {{a->kernel[0], a->kernel[1]}};
+    /* Both are multiples of 16 if all their bits together are. */
+    return convolution_algorithm(a->algorithm, kernel, a->stride, a->dilation, a->groups, x->dim[3] | dy->dim[3]);
 }
 
 static const char *unary(const operands *op)
@@ -870,7 +887,7 @@ static const char *check_storage(const ek_op *op, const signature *signature, co
 static const char *check(const ek_program *program, const ek_op *op, const signature *signature)
 {
     operands resolved = {.attrs = op->attr};
-    if (op->zero0 != 0 || op->zero1 != 0)
+    if (op->zero0 != 0)
         return "a field that must be zero is not";
     for (int i = signature->attr_words; i < EK_ATTR_WORDS; i++)
         if (op->attr[i] != 0)

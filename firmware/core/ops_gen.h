@@ -53,18 +53,20 @@ enum {
 enum { EK_FN_IDENTITY = 0, EK_FN_RELU = 1, EK_FN_RELU6 = 2, EK_FN_HARDSWISH = 3, EK_FN_HARDSIGMOID = 4, EK_FN_SIGMOID = 5, EK_FN_SILU = 6, EK_FN_TANH = 7, EK_FN_GELU = 8, EK_FN_EXP = 9, EK_FN_LOG = 10, EK_FN_SQRT = 11, EK_FN_RSQRT = 12, EK_FN_NEG = 13, EK_FN_ABS = 14, EK_FN_RECIPROCAL = 15, EK_FN_SQUARE = 16 };
 enum { EK_BINARY_ADD = 0, EK_BINARY_SUB = 1, EK_BINARY_MUL = 2, EK_BINARY_DIV = 3, EK_BINARY_MAXIMUM = 4, EK_BINARY_MINIMUM = 5 };
 enum { EK_REDUCE_SUM = 0, EK_REDUCE_MEAN = 1, EK_REDUCE_MAX = 2 };
+enum { EK_ALGORITHM_AUTO = 0, EK_ALGORITHM_PRODUCT = 1, EK_ALGORITHM_WINOGRAD = 2 };
+enum { EK_WINOGRAD_RESULTS = 96 };
 
 enum { EK_LINEAR_X = 0, EK_LINEAR_W = 1, EK_LINEAR_BIAS = 2, EK_LINEAR_RESIDUAL = 3, EK_LINEAR_Y = 0, EK_LINEAR_MASK = 1, EK_LINEAR_PRE = 2 };
 typedef struct {
     int32_t act;
 } ek_linear_attrs;
-_Static_assert(sizeof(ek_linear_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_linear_attrs) <= 52, "attribute words");
 
 enum { EK_LINEAR_INPUT_GRAD_DY = 0, EK_LINEAR_INPUT_GRAD_W = 1, EK_LINEAR_INPUT_GRAD_ADDEND = 2, EK_LINEAR_INPUT_GRAD_SAVED = 3, EK_LINEAR_INPUT_GRAD_SCALE = 4, EK_LINEAR_INPUT_GRAD_DX = 0 };
 typedef struct {
     int32_t act;
 } ek_linear_input_grad_attrs;
-_Static_assert(sizeof(ek_linear_input_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_linear_input_grad_attrs) <= 52, "attribute words");
 
 enum { EK_LINEAR_WEIGHT_GRAD_X = 0, EK_LINEAR_WEIGHT_GRAD_DY = 1, EK_LINEAR_WEIGHT_GRAD_QUANT = 2, EK_LINEAR_WEIGHT_GRAD_DW = 0, EK_LINEAR_WEIGHT_GRAD_DB = 1 };
 
@@ -75,8 +77,9 @@ typedef struct {
     int32_t dilation[2];
     int32_t groups;
     int32_t act;
+    int32_t algorithm;
 } ek_conv2d_attrs;
-_Static_assert(sizeof(ek_conv2d_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_conv2d_attrs) <= 52, "attribute words");
 
 enum { EK_CONV2D_INPUT_GRAD_DY = 0, EK_CONV2D_INPUT_GRAD_W = 1, EK_CONV2D_INPUT_GRAD_ADDEND = 2, EK_CONV2D_INPUT_GRAD_SAVED = 3, EK_CONV2D_INPUT_GRAD_SCALE = 4, EK_CONV2D_INPUT_GRAD_DX = 0 };
 typedef struct {
@@ -86,8 +89,9 @@ typedef struct {
     int32_t dilation[2];
     int32_t groups;
     int32_t act;
+    int32_t algorithm;
 } ek_conv2d_input_grad_attrs;
-_Static_assert(sizeof(ek_conv2d_input_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_conv2d_input_grad_attrs) <= 52, "attribute words");
 
 enum { EK_CONV2D_WEIGHT_GRAD_X = 0, EK_CONV2D_WEIGHT_GRAD_DY = 1, EK_CONV2D_WEIGHT_GRAD_QUANT = 2, EK_CONV2D_WEIGHT_GRAD_DW = 0, EK_CONV2D_WEIGHT_GRAD_DB = 1 };
 typedef struct {
@@ -96,45 +100,46 @@ typedef struct {
     int32_t padding[4];
     int32_t dilation[2];
     int32_t groups;
+    int32_t algorithm;
 } ek_conv2d_weight_grad_attrs;
-_Static_assert(sizeof(ek_conv2d_weight_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_conv2d_weight_grad_attrs) <= 52, "attribute words");
 
 enum { EK_UNARY_X = 0, EK_UNARY_Y = 0, EK_UNARY_MASK = 1 };
 typedef struct {
     int32_t fn;
 } ek_unary_attrs;
-_Static_assert(sizeof(ek_unary_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_unary_attrs) <= 52, "attribute words");
 
 enum { EK_UNARY_GRAD_DY = 0, EK_UNARY_GRAD_SAVED = 1, EK_UNARY_GRAD_DX = 0 };
 typedef struct {
     int32_t fn;
 } ek_unary_grad_attrs;
-_Static_assert(sizeof(ek_unary_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_unary_grad_attrs) <= 52, "attribute words");
 
 enum { EK_APPLY_MASK_X = 0, EK_APPLY_MASK_MASK = 1, EK_APPLY_MASK_Y = 0 };
 typedef struct {
     float scale;
 } ek_apply_mask_attrs;
-_Static_assert(sizeof(ek_apply_mask_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_apply_mask_attrs) <= 52, "attribute words");
 
 enum { EK_DROPOUT_X = 0, EK_DROPOUT_STEP = 1, EK_DROPOUT_Y = 0, EK_DROPOUT_MASK = 1 };
 typedef struct {
     float p;
     int32_t stream;
 } ek_dropout_attrs;
-_Static_assert(sizeof(ek_dropout_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_dropout_attrs) <= 52, "attribute words");
 
 enum { EK_BINARY_A = 0, EK_BINARY_B = 1, EK_BINARY_Y = 0 };
 typedef struct {
     int32_t fn;
 } ek_binary_attrs;
-_Static_assert(sizeof(ek_binary_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_binary_attrs) <= 52, "attribute words");
 
 enum { EK_AFFINE_X = 0, EK_AFFINE_SCALE = 1, EK_AFFINE_SHIFT = 2, EK_AFFINE_Y = 0, EK_AFFINE_MASK = 1, EK_AFFINE_PRE = 2 };
 typedef struct {
     int32_t act;
 } ek_affine_attrs;
-_Static_assert(sizeof(ek_affine_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_affine_attrs) <= 52, "attribute words");
 
 enum { EK_REDUCE_X = 0, EK_REDUCE_Y = 0 };
 typedef struct {
@@ -142,27 +147,27 @@ typedef struct {
     int32_t axes;
     int32_t keepdims;
 } ek_reduce_attrs;
-_Static_assert(sizeof(ek_reduce_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_reduce_attrs) <= 52, "attribute words");
 
 enum { EK_EXPAND_X = 0, EK_EXPAND_Y = 0 };
 typedef struct {
     int32_t shape[6];
     int32_t rank;
 } ek_expand_attrs;
-_Static_assert(sizeof(ek_expand_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_expand_attrs) <= 52, "attribute words");
 
 enum { EK_PERMUTE_X = 0, EK_PERMUTE_Y = 0 };
 typedef struct {
     int32_t perm[6];
 } ek_permute_attrs;
-_Static_assert(sizeof(ek_permute_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_permute_attrs) <= 52, "attribute words");
 
 enum { EK_RESHAPE_X = 0, EK_RESHAPE_Y = 0 };
 typedef struct {
     int32_t shape[6];
     int32_t rank;
 } ek_reshape_attrs;
-_Static_assert(sizeof(ek_reshape_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_reshape_attrs) <= 52, "attribute words");
 
 enum { EK_SLICE_X = 0, EK_SLICE_Y = 0 };
 typedef struct {
@@ -171,7 +176,7 @@ typedef struct {
     int32_t length;
     int32_t step;
 } ek_slice_attrs;
-_Static_assert(sizeof(ek_slice_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_slice_attrs) <= 52, "attribute words");
 
 enum { EK_UNSLICE_X = 0, EK_UNSLICE_Y = 0 };
 typedef struct {
@@ -180,13 +185,13 @@ typedef struct {
     int32_t size;
     int32_t step;
 } ek_unslice_attrs;
-_Static_assert(sizeof(ek_unslice_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_unslice_attrs) <= 52, "attribute words");
 
 enum { EK_CONCAT_X0 = 0, EK_CONCAT_X1 = 1, EK_CONCAT_X2 = 2, EK_CONCAT_X3 = 3, EK_CONCAT_X4 = 4, EK_CONCAT_X5 = 5, EK_CONCAT_X6 = 6, EK_CONCAT_X7 = 7, EK_CONCAT_Y = 0 };
 typedef struct {
     int32_t axis;
 } ek_concat_attrs;
-_Static_assert(sizeof(ek_concat_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_concat_attrs) <= 52, "attribute words");
 
 enum { EK_MAX_POOL2D_X = 0, EK_MAX_POOL2D_Y = 0, EK_MAX_POOL2D_INDEX = 1 };
 typedef struct {
@@ -195,7 +200,7 @@ typedef struct {
     int32_t padding[4];
     int32_t dilation[2];
 } ek_max_pool2d_attrs;
-_Static_assert(sizeof(ek_max_pool2d_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_max_pool2d_attrs) <= 52, "attribute words");
 
 enum { EK_MAX_POOL2D_GRAD_DY = 0, EK_MAX_POOL2D_GRAD_INDEX = 1, EK_MAX_POOL2D_GRAD_DX = 0 };
 typedef struct {
@@ -205,7 +210,7 @@ typedef struct {
     int32_t padding[4];
     int32_t dilation[2];
 } ek_max_pool2d_grad_attrs;
-_Static_assert(sizeof(ek_max_pool2d_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_max_pool2d_grad_attrs) <= 52, "attribute words");
 
 enum { EK_AVG_POOL2D_X = 0, EK_AVG_POOL2D_Y = 0 };
 typedef struct {
@@ -214,7 +219,7 @@ typedef struct {
     int32_t padding[4];
     int32_t count_padding;
 } ek_avg_pool2d_attrs;
-_Static_assert(sizeof(ek_avg_pool2d_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_avg_pool2d_attrs) <= 52, "attribute words");
 
 enum { EK_AVG_POOL2D_GRAD_DY = 0, EK_AVG_POOL2D_GRAD_DX = 0 };
 typedef struct {
@@ -224,19 +229,19 @@ typedef struct {
     int32_t padding[4];
     int32_t count_padding;
 } ek_avg_pool2d_grad_attrs;
-_Static_assert(sizeof(ek_avg_pool2d_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_avg_pool2d_grad_attrs) <= 52, "attribute words");
 
 enum { EK_ADAPTIVE_AVG_POOL2D_X = 0, EK_ADAPTIVE_AVG_POOL2D_Y = 0 };
 typedef struct {
     int32_t output[2];
 } ek_adaptive_avg_pool2d_attrs;
-_Static_assert(sizeof(ek_adaptive_avg_pool2d_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_adaptive_avg_pool2d_attrs) <= 52, "attribute words");
 
 enum { EK_ADAPTIVE_AVG_POOL2D_GRAD_DY = 0, EK_ADAPTIVE_AVG_POOL2D_GRAD_DX = 0 };
 typedef struct {
     int32_t size[2];
 } ek_adaptive_avg_pool2d_grad_attrs;
-_Static_assert(sizeof(ek_adaptive_avg_pool2d_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_adaptive_avg_pool2d_grad_attrs) <= 52, "attribute words");
 
 enum { EK_CROSS_ENTROPY_LOGITS = 0, EK_CROSS_ENTROPY_TARGETS = 1, EK_CROSS_ENTROPY_LOSS = 0 };
 typedef struct {
@@ -244,7 +249,7 @@ typedef struct {
     int32_t ignore_index;
     float smoothing;
 } ek_cross_entropy_attrs;
-_Static_assert(sizeof(ek_cross_entropy_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_cross_entropy_attrs) <= 52, "attribute words");
 
 enum { EK_CROSS_ENTROPY_GRAD_LOGITS = 0, EK_CROSS_ENTROPY_GRAD_TARGETS = 1, EK_CROSS_ENTROPY_GRAD_DLOSS = 2, EK_CROSS_ENTROPY_GRAD_DLOGITS = 0 };
 typedef struct {
@@ -252,26 +257,26 @@ typedef struct {
     int32_t ignore_index;
     float smoothing;
 } ek_cross_entropy_grad_attrs;
-_Static_assert(sizeof(ek_cross_entropy_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_cross_entropy_grad_attrs) <= 52, "attribute words");
 
 enum { EK_SOFTMAX_X = 0, EK_SOFTMAX_Y = 0 };
 typedef struct {
     int32_t log;
 } ek_softmax_attrs;
-_Static_assert(sizeof(ek_softmax_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_softmax_attrs) <= 52, "attribute words");
 
 enum { EK_SOFTMAX_GRAD_DY = 0, EK_SOFTMAX_GRAD_Y = 1, EK_SOFTMAX_GRAD_DX = 0 };
 typedef struct {
     int32_t log;
 } ek_softmax_grad_attrs;
-_Static_assert(sizeof(ek_softmax_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_softmax_grad_attrs) <= 52, "attribute words");
 
 enum { EK_NLL_LOSS_SCORES = 0, EK_NLL_LOSS_TARGETS = 1, EK_NLL_LOSS_LOSS = 0 };
 typedef struct {
     int32_t reduction;
     int32_t ignore_index;
 } ek_nll_loss_attrs;
-_Static_assert(sizeof(ek_nll_loss_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_nll_loss_attrs) <= 52, "attribute words");
 
 enum { EK_NLL_LOSS_GRAD_TARGETS = 0, EK_NLL_LOSS_GRAD_DLOSS = 1, EK_NLL_LOSS_GRAD_DSCORES = 0 };
 typedef struct {
@@ -279,13 +284,13 @@ typedef struct {
     int32_t ignore_index;
     int32_t classes;
 } ek_nll_loss_grad_attrs;
-_Static_assert(sizeof(ek_nll_loss_grad_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_nll_loss_grad_attrs) <= 52, "attribute words");
 
 enum { EK_ARGMAX_MATCH_SCORES = 0, EK_ARGMAX_MATCH_TARGETS = 1, EK_ARGMAX_MATCH_CORRECT = 0 };
 typedef struct {
     int32_t ignore_index;
 } ek_argmax_match_attrs;
-_Static_assert(sizeof(ek_argmax_match_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_argmax_match_attrs) <= 52, "attribute words");
 
 enum { EK_SGD_UPDATE_PARAM = 0, EK_SGD_UPDATE_GRAD = 1, EK_SGD_UPDATE_VELOCITY = 2, EK_SGD_UPDATE_FACTOR = 3, EK_SGD_UPDATE_OFFSET = 4, EK_SGD_UPDATE_CLIP = 5, EK_SGD_UPDATE_SCALE = 6, EK_SGD_UPDATE_STEP = 7 };
 typedef struct {
@@ -296,7 +301,7 @@ typedef struct {
     int32_t stream;
     int32_t start;
 } ek_sgd_update_attrs;
-_Static_assert(sizeof(ek_sgd_update_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_sgd_update_attrs) <= 52, "attribute words");
 
 enum { EK_ACCUMULATE_TOTAL = 0, EK_ACCUMULATE_VALUE = 1 };
 
@@ -304,7 +309,7 @@ enum { EK_FILL_TARGET = 0 };
 typedef struct {
     float value;
 } ek_fill_attrs;
-_Static_assert(sizeof(ek_fill_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_fill_attrs) <= 52, "attribute words");
 
 enum { EK_SUM_SQUARES_GRAD = 0, EK_SUM_SQUARES_FACTOR = 1, EK_SUM_SQUARES_PREVIOUS = 2, EK_SUM_SQUARES_TOTAL = 0 };
 
@@ -312,7 +317,7 @@ enum { EK_CLIP_COEFFICIENT_TOTAL = 0, EK_CLIP_COEFFICIENT_COEFFICIENT = 0 };
 typedef struct {
     float max_norm;
 } ek_clip_coefficient_attrs;
-_Static_assert(sizeof(ek_clip_coefficient_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_clip_coefficient_attrs) <= 52, "attribute words");
 
 enum { EK_QUANTIZE_X = 0, EK_QUANTIZE_QUANT = 1, EK_QUANTIZE_Y = 0, EK_QUANTIZE_MASK = 1 };
 
@@ -326,7 +331,7 @@ typedef struct {
     int32_t groups;
     int32_t real;
 } ek_q_conv2d_attrs;
-_Static_assert(sizeof(ek_q_conv2d_attrs) <= 48, "attribute words");
+_Static_assert(sizeof(ek_q_conv2d_attrs) <= 52, "attribute words");
 
 enum { EK_Q_ADD_A = 0, EK_Q_ADD_B = 1, EK_Q_ADD_A_QUANT = 2, EK_Q_ADD_B_QUANT = 3, EK_Q_ADD_Y_QUANT = 4, EK_Q_ADD_Y = 0, EK_Q_ADD_MASK = 1 };
 

@@ -20,7 +20,7 @@ enum {
     EK_PORT_BOUNDARY = 7,
     EK_PORT_CACHED = 8
 };
-enum { EK_MAX_RANK = 6, EK_MAX_IN = 8, EK_MAX_OUT = 4, EK_ATTR_WORDS = 12, EK_ALIGN = 64 };
+enum { EK_MAX_RANK = 6, EK_MAX_IN = 8, EK_MAX_OUT = 4, EK_ATTR_WORDS = 13, EK_ALIGN = 64 };
 #define EK_ABSENT 0xFFFFu
 
 typedef struct {
@@ -49,7 +49,6 @@ typedef struct {
     uint16_t in[EK_MAX_IN];
     uint16_t out[EK_MAX_OUT];
     uint32_t attr[EK_ATTR_WORDS];
-    uint32_t zero1;
 } ek_op;
 
 typedef struct {

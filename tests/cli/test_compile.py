@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import edgekit as package
+from edgekit.sessions import calibrate
 from edgekit.telemetry import read_run
 from tests.support.command import Run, document
 
@@ -111,6 +112,28 @@ def test_another_boards_program_is_refused_here(model: str, edgekit: Run) -> Non
     code, _, err = edgekit("evaluate", "local", "net.ekp", "--data", "data")
     assert code == 2
     assert "--board" in err
+
+
+def test_a_board_is_calibrated_and_compiled_for(model: str, edgekit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKIT_CONFIG", str(Path.cwd() / "config"))
+    monkeypatch.setattr(calibrate, "SIZES", (4,))
+    monkeypatch.setattr(calibrate, "CHANNELS", (16,))
+    monkeypatch.setattr(calibrate, "_FLOPS", 1)
+    dense = "nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1)"
+    Path("net.py").write_text(MODEL.replace("nn.Conv2d(8, 8, 3, stride=2, padding=1)", dense))
+    code, out, err = edgekit("bench", "local", "--calibrate", "--json")
+    assert code == 0, err
+    made = document(out)
+    assert made["file"] == str(Path.cwd() / "config" / "boards" / "local.costs.json")
+    assert len(made["layers"]) == 1
+    code, out, err = edgekit("compile", model, "--out", "net.ekp", "--json")
+    assert code == 0, err
+    assert document(out)["costs"] == {key: value for key, value in made.items() if key not in ("file", "layers")}
+    assert "the costs measured for local on" in edgekit("inspect", "net.ekp")[1]
+    for arguments in (("bench", "local"), ("bench", "local", "net.ekp", "--calibrate")):
+        code, _, err = edgekit(*arguments)
+        assert code == 2
+        assert "--calibrate" in err
 
 
 def test_in_int8(model: str, edgekit: Run) -> None:

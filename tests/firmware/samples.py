@@ -55,6 +55,7 @@ def bits(*shape: int) -> Type:
 
 QUANT = f32(2)
 RELU, SILU = Function.RELU, Function.SILU
+WINOGRAD = conv.Algorithm.WINOGRAD
 _WINDOW = {"stride": (2, 1), "padding": (1, 1, 0, 2), "dilation": (1, 2)}
 
 SAMPLES: tuple[Sample, ...] = (
@@ -70,6 +71,9 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(conv.Conv2dInputGrad((5, 5), padding=(1, 1, 1, 1), groups=4), (f32(1, 5, 5, 8), f32(3, 3, 1, 8), None, None)),
     Sample(conv.Conv2dWeightGrad((3, 2), **_WINDOW), (f32(2, 7, 6, 3), f32(2, 4, 6, 4)), (0, 1)),
+    Sample(conv.Conv2d(algorithm=WINOGRAD), (f32(1, 5, 5, 16), f32(3, 3, 16, 4), None, None)),
+    Sample(conv.Conv2dInputGrad((5, 5), algorithm=WINOGRAD), (f32(1, 3, 3, 16), f32(3, 3, 4, 16), None, None)),
+    Sample(conv.Conv2dWeightGrad((3, 3), algorithm=WINOGRAD), (f32(1, 5, 5, 16), f32(1, 3, 3, 32)), (0, 1)),
     Sample(elementwise.Unary(Function.RELU6), (f32(3, 9),), (0, 1)),
     Sample(elementwise.Unary(Function.GELU), (f32(),)),
     Sample(elementwise.UnaryGrad(SILU), (f32(3, 9), f32(3, 9))),

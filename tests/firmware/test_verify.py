@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ import pytest
 
 from edgekit.errors import IntegrityError
 from edgekit.graph.entry import Role
+from edgekit.graph.op import Op
 from edgekit.graph.ops import OPS
+from edgekit.graph.ops.conv import Algorithm, Conv2d, Conv2dInputGrad, Conv2dWeightGrad
 from edgekit.graph.value import DType
 from edgekit.program import Architecture, Backend, Program
 from edgekit.program import format as f
+from edgekit.program.attributes import fields_of
 from edgekit.protocol.status import Status
-from tests.firmware.samples import SAMPLES, flips, program_of, seal, training_program
+from tests.firmware.samples import SAMPLES, Sample, f32, flips, program_of, seal, training_program
 from tests.firmware.tools import verify
 from tests.runner.programs import prefixed
 
@@ -123,7 +128,7 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], Status, str]] = {
     "opcode 0": (record(OPERATIONS, "<H", 0, 0), Status.UNSUPPORTED_OP, "op 0"),
     "opcode 999": (record(OPERATIONS, "<H", 0, 999), Status.UNSUPPORTED_OP, "op 0"),
     "op reserved": (record(OPERATIONS, "<H", 2, 1), Status.BAD_PROGRAM, "zero"),
-    "op reserved at its end": (record(OPERATIONS, "<I", 76, 1), Status.BAD_PROGRAM, "zero"),
+    "the last attribute word": (record(OPERATIONS, "<I", 76, 1), Status.BAD_PROGRAM, "attribute word"),
     "operand missing": (record(OPERATIONS, "<H", 4, 0xFFFF), Status.BAD_PROGRAM, "missing"),
     "operand out of range": (record(OPERATIONS, "<H", 4, 0xFFFE), Status.BAD_PROGRAM, "no tensor"),
     "operand too many": (record(OPERATIONS, "<H", 4 + 2 * 7, 0), Status.BAD_PROGRAM, "too many"),
@@ -221,6 +226,52 @@ def test_agrees_with_infer(tmp_path: Path) -> None:
     assert accepted > 100
 
 
+#: an op with a choice of algorithm, the word that says which, and what makes Winograd's impossible
+_WINOGRAD = [sample for sample in SAMPLES if getattr(sample.op, "algorithm", None) is Algorithm.WINOGRAD]
+_WRONG_WORDS = {"stride": 2, "dilation": 2, "groups": 2, "algorithm": 3}
+
+
+def test_winograds_algorithm_only_where_it_fits(tmp_path: Path) -> None:
+    """One attribute changed, or the channels: C and Python refuse alike; as a matrix product it is a program again."""
+    assert len(_WINOGRAD) == 3
+    for sample in _WINOGRAD:
+        good = program_of(sample).data
+        for name, value in _WRONG_WORDS.items():
+            if name in ("stride", "dilation"):
+                words = dict.fromkeys((_word(type(sample.op), name), _word(type(sample.op), name) + 1), value)
+            else:
+                words = {_word(type(sample.op), name): value}
+            bad = _with_words(good, words)
+            assert verify([bad], tmp_path)[0].status is Status.BAD_PROGRAM, f"{sample}: {name}"
+            assert _python_complaint(bad), f"{sample}: {name}"
+    for op, operands in (
+        (Conv2d(), (f32(1, 5, 5, 24), f32(3, 3, 24, 16), None, None)),
+        (Conv2d(), (f32(1, 5, 5, 16), f32(3, 2, 16, 16), None, None)),
+        (Conv2dInputGrad((5, 5)), (f32(1, 3, 3, 8), f32(3, 3, 16, 8), None, None)),
+        (Conv2dWeightGrad((3, 3)), (f32(1, 5, 5, 16), f32(1, 3, 3, 8))),
+        (Conv2dWeightGrad((3, 3)), (f32(1, 5, 5, 8), f32(1, 3, 3, 16))),
+    ):
+        product = program_of(Sample(replace(op, algorithm=Algorithm.PRODUCT), operands)).data
+        winograd = _with_words(product, {_word(type(op), "algorithm"): Algorithm.WINOGRAD})
+        first, second = verify([product, winograd], tmp_path)
+        assert (first.status, second.status) == (Status.OK, Status.BAD_PROGRAM), str(operands)
+        assert "Winograd" in second.text
+        assert "Winograd" in _python_complaint(winograd)
+
+
+def _word(cls: type[Op], name: str) -> int:
+    """The number of an attribute's first word."""
+    before = itertools.takewhile(lambda field: field.name != name, fields_of(cls))
+    return sum(field.words for field in before)
+
+
+def _with_words(data: bytes, words: dict[int, int]) -> bytes:
+    """The first op's attribute words changed."""
+    for at, value in words.items():
+        data = record(OPERATIONS, "<i", 28 + 4 * at, value)(data)
+    return data
+
+
 def _dtypes(data: bytes) -> list[int]:
     """The element types of the op's operands and results."""
     numbers = struct.unpack_from("<12H", data, table(OPERATIONS, data) + 4)
@@ -243,7 +294,7 @@ def _change(data: bytes, rng: np.random.Generator) -> bytes:
     for _ in range(rng.integers(1, 4)):
         match rng.integers(6):
             case 0:
-                attribute = op + 28 + 4 * int(rng.integers(12))
+                attribute = op + 28 + 4 * int(rng.integers(13))
                 struct.pack_into("<i", changed, attribute, int(rng.choice([-1, 0, 1, 2, 3, 4, 100, 1 << 30, -(1 << 31)])))
             case 1:
                 slot = op + 4 + 2 * int(rng.integers(12))

@@ -28,6 +28,14 @@ class Thorough(torch_eager.Peer):
         self.optimizer = torch.optim.SGD(self.net.values.values(), lr=job.lr)
 
 
+class Greedy(torch_eager.Peer):
+    """Trains whole what is to be trained in part."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.frozen = []
+
+
 class Hasty(torch_eager.Peer):
     """Trains on half the batch: the right parameters move, along other gradients."""
 

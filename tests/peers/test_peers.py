@@ -37,7 +37,7 @@ def tiny() -> nn.Module:
 def patched() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.NETWORKS, "tiny", tiny)
-        for name in CHEATS:
+        for name in (*CHEATS, "Greedy"):
             patch.setitem(PEERS, name, Peer(name, f"tests.peers.cheats:{name}"))
         yield
 
@@ -76,6 +76,36 @@ def test_edgekit_and_pytorch_do_the_same_work(result: Result) -> None:
 )
 def test_who_does_other_work_is_left_out(result: Result, cheat: str, reason: str) -> None:
     assert reason in result.failed[cheat]
+
+
+@pytest.mark.slow
+def test_parts_of_parameters(tmp_path: Path) -> None:
+    """Input channels of a pointwise and of a linear weight, channels of a depthwise one: edgekit computes slices, PyTorch's user
+    masks the whole gradient; losses and movements are the same, and what is beyond the slices stays to the bit."""
+    table = ('"features.3.conv.0.0.weight" = 0.5', '"features.3.conv.1.0.weight" = 0.3', '"classifier.1.*" = 0.5')
+    (tmp_path / "scheme.toml").write_text("\n".join(('base = "bias:4"', "[update]", *table)))
+    work, effort = Work("tiny", 32, 4, str(tmp_path / "scheme.toml"), 1), Effort(rounds=1, turn_seconds=0.0, patience_seconds=0.0)
+    names = ("edgekit", "torch", "Greedy")
+    found = measure.measure(work, dict.fromkeys(names, Path(sys.executable)), effort, tmp_path, lambda _: None)
+    assert set(found.figures) == {"edgekit", "torch"}, found.failed
+    np.testing.assert_allclose(found.figures["edgekit"].losses, found.figures["torch"].losses, rtol=1e-4)
+    assert "moved beyond the part of it that is trained" in found.failed["Greedy"]
+    job = measure.make_job(work, tmp_path)
+    given = job.parameters()
+    sizes = sorted((job.parts[name].of(given[name]).shape, given[name].shape) for name in job.parts)
+    assert len(sizes) == 3
+    assert all(part != whole for part, whole in sizes)
+    assert Job.load(tmp_path).parts == job.parts
+
+
+def test_published_schemes_are_measured_with_their_networks() -> None:
+    for update, network in networks.SCHEMES.items():
+        assert networks.applies(update, network)
+        assert not networks.applies(update, "resnet18")
+    assert networks.applies("full", "resnet18")
+    whole = [name for name, peer in PEERS.items() if measure._applies(peer, Work("mcunet", 128, 8, "mcunet-49kb", 2))]
+    assert "mnn" not in whole
+    assert {"edgekit", "torch", "tensorflow"} <= set(whole)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekit.graph.ops import OPS
-from edgekit.program.attributes import pack, unpack
+from edgekit.program.attributes import WORDS, pack, unpack
 from edgekit.program.cgen import CORE, HEADERS
 
 
@@ -19,4 +19,4 @@ def test_attributes_come_back(code: int) -> None:
     op = OPS[code]()
     again = unpack(OPS[code], pack(op))
     assert pack(again) == pack(op)
-    assert len(pack(op)) == 48
+    assert len(pack(op)) == 4 * WORDS

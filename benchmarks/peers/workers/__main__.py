@@ -23,4 +23,4 @@ def make(worker: str, folder: Path) -> Trainer:
 
 if __name__ == "__main__":
     worker, folder = sys.argv[1], Path(sys.argv[2])
-    serve(lambda: make(worker, folder), Job.load(folder).parameters)
+    serve(lambda: make(worker, folder), Job.load(folder))

@@ -52,6 +52,7 @@ class Peer(Trainer):
         arrays = to_nhwc(job.parameters())
         self.trained = {name: jnp.asarray(array) for name, array in arrays.items() if name in job.trained}
         self.frozen = {name: jnp.asarray(array) for name, array in arrays.items() if name not in job.trained}
+        masks = {name: jnp.asarray(mask) for name, mask in to_nhwc(job.masks()).items()}
         inputs, targets = job.batch()
         self.inputs, self.targets = jnp.asarray(inputs.transpose(0, 2, 3, 1)), jnp.asarray(targets, jnp.int32)
 
@@ -62,6 +63,7 @@ class Peer(Trainer):
 
         def step(trained: Values, frozen: Values, inputs: Any, targets: Any) -> tuple[Values, Any]:
             value, gradients = jax.value_and_grad(loss)(trained, frozen, inputs, targets)
+            gradients |= {name: gradients[name] * mask for name, mask in masks.items()}
             return jax.tree.map(lambda w, g: w - job.lr * g, trained, gradients), value
 
         jitted = jax.jit(step, donate_argnums=0)

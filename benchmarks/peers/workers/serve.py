@@ -6,7 +6,8 @@ It says {"ready": version} first, or {"error": text} at any time, which ends it.
                                    "idle_cores": cores that it kept busy since the answer before}
     {"do": "memory"}           →  {"growth_bytes": peak since "watch" over the loaded process, "process_bytes": that peak}
     {"do": "watch"}            →  {}: peaks count from here on
-    {"do": "parameters"}       →  {NAME: {"sha256": of its bytes, "change": norm of its difference to the job's}}
+    {"do": "parameters"}       →  {NAME: {"sha256": of its bytes, "change": norm of its difference to the job's,
+                                          "frozen_change": the same of what is not trained of it}}
 
 stdin's end ends it. What libraries print goes to stderr.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.job import Array
+from benchmarks.peers.job import Array, Job, Part
 
 
 class Trainer:
@@ -56,8 +57,8 @@ class Trainer:
         raise NotImplementedError
 
 
-def serve(make: Callable[[], Trainer], given: Callable[[], dict[str, Array]]) -> None:
-    """Answer until stdin ends. ``given`` are the job's own parameters."""
+def serve(make: Callable[[], Trainer], job: Job) -> None:
+    """Answer until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -66,7 +67,7 @@ def serve(make: Callable[[], Trainer], given: Callable[[], dict[str, Array]]) ->
         answers.flush()
 
     try:
-        worker = _Worker(make(), given)
+        worker = _Worker(make(), job)
         answer({"ready": worker.trainer.version})
         for line in sys.stdin:
             answer(worker.answer(json.loads(line)))
@@ -77,9 +78,9 @@ def serve(make: Callable[[], Trainer], given: Callable[[], dict[str, Array]]) ->
 
 
 class _Worker:
-    def __init__(self, trainer: Trainer, given: Callable[[], dict[str, Array]]) -> None:
+    def __init__(self, trainer: Trainer, job: Job) -> None:
         self.trainer = trainer
-        self._given = given
+        self._job = job
         self._loaded = resident(trainer.pid, "VmRSS")
         self.rest()
 
@@ -101,8 +102,8 @@ class _Worker:
                 peak = resident(self.trainer.pid, "VmHWM")
                 return {"growth_bytes": peak - self._loaded, "process_bytes": peak}
             case "parameters":
-                given = self._given()
-                return {name: _state(given[name], array) for name, array in self.trainer.parameters().items()}
+                given, parts = self._job.parameters(), self._job.parts
+                return {name: _state(given[name], array, parts.get(name)) for name, array in self.trainer.parameters().items()}
         raise ValueError(f"unknown request {request}")
 
     def _cpu(self) -> float:
@@ -116,11 +117,12 @@ class _Worker:
         return (self._cpu() - used) / waited
 
 
-def _state(before: Array, now: Array) -> dict[str, Any]:
+def _state(before: Array, now: Array, part: Part | None) -> dict[str, Any]:
     if before.shape != now.shape:
         raise ValueError(f"a parameter of {before.shape} came back as {now.shape}")
-    change = float(np.linalg.norm((now - before).astype(np.float64)))
-    return {"sha256": digest(now), "change": change}
+    change = (now - before).astype(np.float64)
+    frozen = 0.0 if part is None else float(np.abs(change * (1 - part.mask(change))).max())
+    return {"sha256": digest(now), "change": float(np.linalg.norm(change)), "frozen_change": frozen}
 
 
 def digest(array: Array) -> str:

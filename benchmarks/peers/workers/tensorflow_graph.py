@@ -63,12 +63,15 @@ class Peer(Trainer):
         self.values = {name: tf.Variable(array, trainable=name in job.trained) for name, array in arrays.items()}
         net = Net(job.layers, self.values)
         trained = [v for v in self.values.values() if v.trainable]
+        masks = constant_masks(job, self.depthwise)
 
         @tf.function(jit_compile=False, autograph=False)
         def step(inputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:  # watches what is trainable
                 loss = net.loss(inputs, targets)
-            for variable, gradient in zip(trained, tape.gradient(loss, trained), strict=True):
+            names = [name for name, v in self.values.items() if v.trainable]
+            for name, variable, gradient in zip(names, trained, tape.gradient(loss, trained), strict=True):
+                gradient = gradient * masks[name] if name in masks else gradient
                 tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=job.lr, delta=gradient)
             return loss
 
@@ -79,6 +82,11 @@ class Peer(Trainer):
 
     def parameters(self) -> dict[str, Array]:
         return from_nhwc({name: np.asarray(v) for name, v in self.values.items()}, self.depthwise)
+
+
+def constant_masks(job: Job, depthwise: set[str]) -> dict[str, tf.Tensor]:
+    """What gradients are multiplied with where only a part of a parameter is trained."""
+    return {name: tf.constant(mask) for name, mask in to_nhwc(job.masks(), depthwise).items()}
 
 
 def depthwise(layers: tuple[Layer, ...]) -> set[str]:

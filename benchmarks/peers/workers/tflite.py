@@ -12,7 +12,7 @@ import tensorflow as tf
 from benchmarks.peers.job import Array, Job
 from benchmarks.peers.workers.nhwc import from_nhwc, to_nhwc
 from benchmarks.peers.workers.serve import Trainer
-from benchmarks.peers.workers.tensorflow_graph import Net, depthwise
+from benchmarks.peers.workers.tensorflow_graph import Net, constant_masks, depthwise
 
 
 class Peer(Trainer):
@@ -38,7 +38,9 @@ def _converted(job: Job, batch: dict[str, Array]) -> bytes:
     module = tf.Module()
     arrays = to_nhwc(job.parameters(), depthwise(job.layers))
     values = {name: tf.Variable(a) if name in job.trained else tf.constant(a) for name, a in arrays.items()}
-    trained = [values[name] for name in arrays if name in job.trained]
+    names = [name for name in arrays if name in job.trained]
+    trained = [values[name] for name in names]
+    masks = constant_masks(job, depthwise(job.layers))
     module.variables_ = trained  # a saved model keeps what its module holds
     net = Net(job.layers, values)
 
@@ -47,8 +49,8 @@ def _converted(job: Job, batch: dict[str, Array]) -> bytes:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             loss = net.loss(inputs, targets)
-        for variable, gradient in zip(trained, tape.gradient(loss, trained), strict=True):
-            variable.assign_sub(job.lr * gradient)
+        for name, variable, gradient in zip(names, trained, tape.gradient(loss, trained), strict=True):
+            variable.assign_sub(job.lr * (gradient * masks[name] if name in masks else gradient))
         return {"loss": loss}
 
     @tf.function(input_signature=[], autograph=False)

@@ -55,6 +55,8 @@ class Peer(Trainer):
         self.inputs, self.targets = _channels_last(torch.from_numpy(inputs)), torch.from_numpy(targets)
         self.optimizer = torch.optim.SGD([p for p in self.net.values.values() if p.requires_grad], lr=job.lr, fused=True)
         self.loss: Callable[[], torch.Tensor] = self._loss
+        #: (a parameter, what is frozen of its gradient), where only a part is trained
+        self.frozen = [(self.net.values[name], part.axis, part.count) for name, part in job.parts.items()]
 
     def _loss(self) -> torch.Tensor:
         return functional.cross_entropy(self.net(self.inputs), self.targets)
@@ -63,6 +65,9 @@ class Peer(Trainer):
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss()
         loss.backward()  # type: ignore[no-untyped-call]
+        for parameter, axis, count in self.frozen:
+            assert parameter.grad is not None
+            parameter.grad.narrow(axis, count, parameter.shape[axis] - count).zero_()
         self.optimizer.step()
         return loss.item()
 

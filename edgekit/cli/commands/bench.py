@@ -13,9 +13,12 @@ from rich.table import Table
 
 import edgekit
 from edgekit.cli.device import open_device
-from edgekit.cli.options import device_options
-from edgekit.cli.output import json_option, number, report, size
+from edgekit.cli.options import FILE, runner_options
+from edgekit.cli.output import json_option, number, report, size, stderr
+from edgekit.cli.progress import counted
+from edgekit.costs import KINDS, Costs
 from edgekit.sessions.bench import efficiency
+from edgekit.sessions.calibrate import calibrate as calibrate_board
 
 if TYPE_CHECKING:
     from edgekit.sessions import Bench, Limits, OpTime
@@ -24,19 +27,61 @@ _ROWS = 30  #: of the table, the slowest first
 
 
 @click.command("bench")
-@device_options
+@runner_options
+@click.argument("program", metavar="[MODEL.ekp]", required=False, type=FILE)
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Steps to time, after one to warm up.")
 @click.option("--profile", is_flag=True, help="Time each op too, beside the board's limit for it.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Without MODEL.ekp: time dense 3×3 convolutions by each algorithm; what is compiled for this board's profile then gets "
+    "the faster one for each shape.",
+)
 @json_option
 def command(
-    device: str, program: Path, steps: int, profile: bool, threads: int | None, isa: str | None, board: str | None
+    device: str,
+    program: Path | None,
+    steps: int,
+    profile: bool,
+    calibrate: bool,
+    threads: int | None,
+    isa: str | None,
+    board: str | None,
 ) -> None:
     """Time training steps of MODEL.ekp on DEVICE with made-up data."""
+    if (program is None) != calibrate or (calibrate and profile):
+        raise click.UsageError("give a MODEL.ekp to time, or --calibrate")
+    if program is None:
+        _calibrate(device, threads, isa, board)
+        return
     loaded = edgekit.load(program)
     with open_device(device, threads=threads, isa=isa, board=board) as connected:
         bench = connected.bench(loaded, steps, profile)
         info = connected.info
     report({"board": info.model_dump(), **asdict(bench)}, lambda console: _draw(console, bench))
+
+
+def _calibrate(device: str, threads: int | None, isa: str | None, board: str | None) -> None:
+    with edgekit.connect(device, threads=threads, isa=isa, board=board) as connected, counted(stderr(), "calibrating") as show:
+        costs = calibrate_board(connected, show)
+    path = costs.save()
+    report({"file": str(path), **costs.model_dump(mode="json")}, lambda console: _draw_costs(console, costs, path))
+
+
+def _draw_costs(console: Console, costs: Costs, path: Path) -> None:
+    """Each algorithm's speed for each shape, the faster one marked."""
+    table = Table(box=SIMPLE_HEAD, caption="GFLOP/s as a matrix product / by Winograd's algorithm; * is the faster one")
+    for title in ("Results", "Channels", *(kind.replace("_", " ") for kind in KINDS)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for layer in costs.layers:
+        speeds = (_marked(*getattr(layer, kind)) for kind in KINDS)
+        table.add_row(str(layer.results), f"{layer.inputs}→{layer.outputs}", *speeds)
+    console.print(table)
+    console.print(f"wrote {path}: `edgekit compile --board {costs.board}` uses it from now on", markup=False, soft_wrap=True)
+
+
+def _marked(product: float, winograd: float) -> str:
+    return f"{product:.3g}  / {winograd:.3g}*" if winograd > product else f"{product:.3g}* / {winograd:.3g} "
 
 
 def _draw(console: Console, bench: Bench) -> None:

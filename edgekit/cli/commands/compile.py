@@ -71,6 +71,13 @@ def command(
         )
     seconds = time.monotonic() - start
     program.save(out)
-    facts = {"out": str(out), "sha256": program.sha256.hex(), "bytes": len(program.data), "board": board, "seconds": seconds}
+    facts = {
+        "out": str(out),
+        "sha256": program.sha256.hex(),
+        "bytes": len(program.data),
+        "board": board,
+        "costs": program.metadata["costs"],
+        "seconds": seconds,
+    }
     summary = f"{program.summary()}\nwrote {out} ({size(len(program.data))}) in {seconds:.1f} s"
     report(facts, lambda console: console.print(summary, markup=False, soft_wrap=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -34,6 +35,37 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
+
+
+class Algorithm(IntEnum):
+    """How a convolution is computed; the numbers differ in rounding. A backend that lacks an algorithm computes a product."""
+
+    AUTO = 0  #: as the backend has it: by the number of results
+    PRODUCT = 1  #: a matrix product over patches (implicit GEMM)
+    WINOGRAD = 2  #: F(2 × 2, 3 × 3) of Lavin and Gray, 2016; where ``winograd_fits``
+
+
+#: What nobody measured: with so many results (images × height × width) Winograd's algorithm pays for its transform of the filter.
+WINOGRAD_RESULTS = 96
+
+
+def winograd_fits(kernel: Pair, stride: Pair, dilation: Pair, groups: int, *channels: int) -> bool:
+    """Whether there is Winograd's algorithm for this window, and these channels: those that are summed over, and of a weight
+    gradient those of dy, whole vectors in every instruction set."""
+    return (kernel, stride, dilation, groups) == ((3, 3), (1, 1), (1, 1), 1) and not any(c % 16 for c in channels)
+
+
+def check_algorithm(op: Conv2d | Conv2dInputGrad | Conv2dWeightGrad, kernel: Pair, *channels: int) -> None:
+    """Refuse Winograd's algorithm where there is none.
+
+    Raises:
+        ShapeError: as it says.
+    """
+    fits = op.algorithm is not Algorithm.WINOGRAD or winograd_fits(kernel, op.stride, op.dilation, op.groups, *channels)
+    check(
+        fits,
+        f"{op.name}: Winograd's algorithm is for dense 3×3 of stride 1 and multiples of 16 channels, not {kernel} {channels}",
+    )
 
 
 def window_output(size: Pair, kernel: Pair, stride: Pair, padding: Quad, dilation: Pair, *, crop: bool = False) -> Pair:
@@ -87,6 +119,7 @@ class Conv2d(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
     act: Function = Function.IDENTITY
+    algorithm: Algorithm = Algorithm.AUTO
 
     name: ClassVar[str] = "conv2d"
     code: ClassVar[int] = 4
@@ -102,6 +135,7 @@ class Conv2d(Op):
         kh, kw, cg, o = w.shape
         check(self.groups >= 1 and c == cg * self.groups and o % self.groups == 0, f"conv2d: {x}, {w}, groups {self.groups}")
         y = Type((n, *window_output((h, wd), (kh, kw), self.stride, self.padding, self.dilation), o))
+        check_algorithm(self, (kh, kw), c)
         check_epilogue(y, bias, residual)
         return y, Type(y.shape, DType.BITS), y
 
@@ -145,6 +179,7 @@ class Conv2dInputGrad(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
     act: Function = Function.IDENTITY
+    algorithm: Algorithm = Algorithm.AUTO
 
     name: ClassVar[str] = "conv2d_input_grad"
     code: ClassVar[int] = 5
@@ -161,6 +196,7 @@ class Conv2dInputGrad(Op):
         check(self.groups >= 1 and o % self.groups == 0, f"conv2d_input_grad: {w}, groups {self.groups}")
         out = window_output(self.size, (kh, kw), self.stride, self.padding, self.dilation)
         check(dy.shape[1:3] == out, f"conv2d_input_grad: {dy} is not the gradient of {out}")
+        check_algorithm(self, (kh, kw), o)
         dx = Type((dy.shape[0], *self.size, cg * self.groups))
         check_backward_epilogue(dx, addend, saved, self.act)
         return (dx,)
@@ -199,6 +235,7 @@ class Conv2dWeightGrad(Op):
     padding: Quad = (0, 0, 0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    algorithm: Algorithm = Algorithm.AUTO
 
     name: ClassVar[str] = "conv2d_weight_grad"
     code: ClassVar[int] = 6
@@ -217,6 +254,7 @@ class Conv2dWeightGrad(Op):
         )
         out = window_output((x.shape[1], x.shape[2]), self.kernel, self.stride, self.padding, self.dilation)
         check(dy.shape[1:3] == out, f"conv2d_weight_grad: {dy} is not the gradient of {out}")
+        check_algorithm(self, self.kernel, c, o)
         return Type((*self.kernel, c // self.groups, o)), Type((o,))
 
     def flops(self, node: Node) -> int:

@@ -8,7 +8,16 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from edgekit.graph.op import ShapeError
-from edgekit.graph.ops.conv import Conv2d, Conv2dInputGrad, Conv2dWeightGrad, Pair, Quad, window_output
+from edgekit.graph.ops.conv import (
+    Algorithm,
+    Conv2d,
+    Conv2dInputGrad,
+    Conv2dWeightGrad,
+    Pair,
+    Quad,
+    window_output,
+    winograd_fits,
+)
 from edgekit.program import Storage
 from tests.conformance.case import Case
 from tests.conformance.cases.epilogue import Backward, Forward, backwards, drawn_backward, drawn_forward, forwards
@@ -65,7 +74,10 @@ GEOMETRIES = [
     Geometry(1, (9, 9), (2, 2), 3, 5, stride=(4, 4)),
     Geometry(1, (13, 17), (3, 4), 2, 3, stride=(4, 6), dilation=(2, 4)),
     Geometry(1, (5, 6), (1, 1), 3, 4, stride=(1 << 28, (1 << 28) - 1), dilation=(1 << 27, 3)),  # absurd, but cheap
-    # dense, 3 × 3 with many channels and enough results: Winograd's on the CPU
+    # dense, 3 × 3 with whole vectors of channels: by either algorithm
+    Geometry(1, (1, 1), (3, 3), 16, 16, padding=SAME),
+    Geometry(2, (3, 4), (3, 3), 32, 32, padding=(0, 1, 2, 1)),
+    Geometry(1, (4, 4), (3, 3), 64, 5, padding=SAME),
     Geometry(1, (10, 11), (3, 3), 16, 48, padding=SAME),
     Geometry(2, (9, 12), (3, 3), 32, 40, padding=(0, 1, 2, 1)),
     Geometry(3, (6, 7), (3, 3), 48, 16, padding=(2, 2, 2, 2)),
@@ -104,17 +116,24 @@ KINDS = [
 ]
 
 
-def forward(g: Geometry, extra: Forward, data: Data) -> Case:
-    return extra.case(Conv2d(*g.window, extra.act), data.floats(g.x), data.floats(g.w, storage=extra.weight), g.y, data)
+def algorithms(g: Geometry, *channels: int) -> tuple[Algorithm, ...]:
+    """Those that there are, the backend's own choice first."""
+    return tuple(Algorithm) if winograd_fits(g.kernel, g.stride, g.dilation, g.groups, *channels) else (Algorithm.AUTO,)
 
 
-def input_grad(g: Geometry, extra: Backward, data: Data) -> Case:
+def forward(g: Geometry, extra: Forward, data: Data, algorithm: Algorithm = Algorithm.AUTO) -> Case:
+    return extra.case(
+        Conv2d(*g.window, extra.act, algorithm), data.floats(g.x), data.floats(g.w, storage=extra.weight), g.y, data
+    )
+
+
+def input_grad(g: Geometry, extra: Backward, data: Data, algorithm: Algorithm = Algorithm.AUTO) -> Case:
     dy, w = data.floats(g.y), data.floats(g.w, storage=extra.weight)
-    return extra.case(Conv2dInputGrad(g.size, *g.window, extra.act), dy, w, g.x, data)
+    return extra.case(Conv2dInputGrad(g.size, *g.window, extra.act, algorithm), dy, w, g.x, data)
 
 
-def weight_grad(g: Geometry, bias: bool, data: Data) -> Case:
-    return Case(Conv2dWeightGrad(g.kernel, *g.window), (data.floats(g.x), data.floats(g.y)), (0, 1) if bias else (0,))
+def weight_grad(g: Geometry, bias: bool, data: Data, algorithm: Algorithm = Algorithm.AUTO) -> Case:
+    return Case(Conv2dWeightGrad(g.kernel, *g.window, algorithm), (data.floats(g.x), data.floats(g.y)), (0, 1) if bias else (0,))
 
 
 def table() -> list[Case]:
@@ -122,12 +141,12 @@ def table() -> list[Case]:
     cases = []
     for g in GEOMETRIES:
         for weight in (Storage.CONSTANT, Storage.STATE):
-            cases.append(forward(g, Forward(weight=weight), data))
-            cases.append(input_grad(g, Backward(weight=weight), data))
-        cases += [weight_grad(g, bias, data) for bias in (False, True)]
+            cases += [forward(g, Forward(weight=weight), data, a) for a in algorithms(g, g.inputs)]
+            cases += [input_grad(g, Backward(weight=weight), data, a) for a in algorithms(g, g.outputs)]
+        cases += [weight_grad(g, bias, data, a) for bias in (False, True) for a in algorithms(g, g.inputs, g.outputs)]
     for g in KINDS:
-        cases += [forward(g, extra, data) for extra in forwards()]
-        cases += [input_grad(g, extra, data) for extra in backwards()]
+        cases += [forward(g, extra, data, a) for extra in forwards() for a in algorithms(g, g.inputs)]
+        cases += [input_grad(g, extra, data, a) for extra in backwards() for a in algorithms(g, g.outputs)]
     return cases
 
 
@@ -138,6 +157,7 @@ def geometries(draw: st.DrawFn) -> Geometry:
             st.tuples(st.integers(1, 40), st.integers(1, 70), st.just(1)),
             st.tuples(st.just(1), st.just(1), st.integers(2, 70)),
             st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(2, 5)),
+            st.tuples(*[st.integers(1, 4).map(lambda vectors: 16 * vectors)] * 2, st.just(1)),
         )
     )
     kernel = draw(st.one_of(st.just((1, 1)), st.just((3, 3)), st.tuples(st.integers(1, 6), st.integers(1, 6))))
@@ -158,8 +178,8 @@ def drawn(draw: st.DrawFn) -> Case:
     data, g = Data(draw(st.integers(0, 1000))), draw(geometries())
     match draw(st.integers(0, 2)):
         case 0:
-            return forward(g, draw(drawn_forward()), data)
+            return forward(g, draw(drawn_forward()), data, draw(st.sampled_from(algorithms(g, g.inputs))))
         case 1:
-            return input_grad(g, draw(drawn_backward()), data)
+            return input_grad(g, draw(drawn_backward()), data, draw(st.sampled_from(algorithms(g, g.outputs))))
         case _:
-            return weight_grad(g, draw(st.booleans()), data)
+            return weight_grad(g, draw(st.booleans()), data, draw(st.sampled_from(algorithms(g, g.inputs, g.outputs))))
