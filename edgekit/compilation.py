@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgekit.backends import Capability
 from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
@@ -28,12 +30,15 @@ from edgekit.fitting import fit
 from edgekit.frontends.torch import Loss, capture
 from edgekit.frontends.torch.batch import resize_batch
 from edgekit.graph.entry import Entry
-from edgekit.graph.model import Model
+from edgekit.graph.model import Model, Trainable
 from edgekit.program import Architecture, Program
+from edgekit.program.inspect import Int8Cost
 from edgekit.training.fold import fold
+from edgekit.training.int8_cost import measure
 from edgekit.training.optimizers import SGD
 from edgekit.training.plan import make_plan
-from edgekit.training.quantize import quantize as to_int8
+from edgekit.training.quantize import Quantized
+from edgekit.training.quantize import quantize as quantize_model
 from edgekit.training.scheme import Update, choose
 
 if TYPE_CHECKING:
@@ -51,10 +56,19 @@ class Int8:
         inputs: about a hundred of the model's real inputs, samples first (a tuple where it has several), which the activations'
             ranges are taken from. Their number is a multiple of the batch, or the rest is left out.
         scaled_updates: quantisation-aware scaling of the updates; False leaves it out, for comparison.
+        prefix_only: only what lies before the first trained array is computed in int8, all else in float32. A quarter of the
+            inputs then gives no ranges: what int8 costs is measured on it (``Program.report().int8_cost``).
+        targets: of ``inputs``; with them that measurement has the loss.
     """
 
     inputs: torch.Tensor | tuple[torch.Tensor, ...]
     scaled_updates: bool = True
+    prefix_only: bool = False
+    targets: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefix_only and not self.scaled_updates:
+            raise InputError("updates of float32 arrays have no scaling to leave out", "leave out scaled_updates or prefix_only")
 
 
 def compile(
@@ -85,7 +99,7 @@ def compile(
         optimizer: SGD() if not given.
         clip_norm: scale the gradients so that their norm is at most this.
         accumulate: micro-batches whose mean gradient makes one step.
-        quantize: compute in int8, calibrated on these inputs; None: in float32.
+        quantize: compute in int8, all or what comes before the first trained array, calibrated on these inputs; None: in float32.
         memory: the most bytes that arena, state and constants may take together. Where the program takes more, activations are
             computed twice, then the batch is split into micro-batches whose gradients are accumulated.
         name: what reports call the model; its class by default.
@@ -140,21 +154,20 @@ class _Job:
         with clock.stage("scheme"):
             choice = choose(captured, self.update)
         int8_inputs: dict[str, list[float]] = {}
+        cost: Int8Cost | None = None
         with clock.stage("fold"):
             partial = {name for name, fraction in choice.fractions.items() if fraction < 1}
             folded, trainables = fold(move_permutes(captured, keep=partial), choice.fractions)
         if self.quantize is not None:
             with clock.stage("quantise"):
-                samples = self.quantize.inputs if isinstance(self.quantize.inputs, tuple) else (self.quantize.inputs,)
-                arrays = [t.detach().numpy() for t in samples]
-                whole = to_int8(folded, trainables, arrays, scaled_updates=self.quantize.scaled_updates)
+                whole, cost = _to_int8(folded, trainables, self.quantize)
             folded, trainables = whole.model, whole.trainables
             int8_inputs = {str(i): list(map(float, pair)) for i, pair in enumerate(whole.inputs) if pair is not None}
 
         def plan(model: Model) -> dict[str, Entry]:
             return make_plan(model, trainables, self.optimizer, accumulate=accumulate, clip_norm=self.clip_norm)
 
-        if self.quantize is not None:
+        if self.quantize is not None and (capability.small or not self.quantize.prefix_only):
             with clock.stage("split"):
                 split = split_rows if capability.small else split_wide
                 folded = split(folded, lambda model: _peak(plan(model), capability))
@@ -177,11 +190,31 @@ class _Job:
                 "bindings": [trainable.binding.to_json() for trainable in trainables],
                 "digests": captured.digests,
                 "int8_inputs": int8_inputs,
+                **({} if cost is None else {"int8_cost": asdict(cost)}),
             },
             seconds=clock.seconds,
             costs=self.costs,
             recompute=recompute,
         )
+
+
+def _to_int8(model: Model, trainables: list[Trainable], asked: Int8) -> tuple[Quantized, Int8Cost | None]:
+    """The model in int8; of a prefix alone, its cost on a quarter of the samples, from all of them, which give no ranges."""
+    tensors = asked.inputs if isinstance(asked.inputs, tuple) else (asked.inputs,)
+    inputs = [t.detach().numpy() for t in tensors]
+    if not asked.prefix_only:
+        return quantize_model(model, trainables, inputs, scaled_updates=asked.scaled_updates), None
+    samples, batch = len(inputs[0]), model.inputs[0].shape[0]
+    if samples < 2 * batch:
+        raise InputError(
+            f"{samples} calibration samples are less than two batches of {batch}: for ranges and to measure what int8 costs",
+            "give a hundred or so",
+        )
+    held_out = np.zeros(samples, np.bool_)
+    held_out[np.linspace(0, samples - 1, max(1, samples // batch // 4) * batch).astype(int)] = True
+    whole = quantize_model(model, trainables, [a[~held_out] for a in inputs], prefix_only=True)
+    targets = None if asked.targets is None else asked.targets.detach().numpy()[held_out]
+    return whole, measure(model, whole, [a[held_out] for a in inputs], targets)
 
 
 def _peak(entries: dict[str, Entry], capability: Capability) -> Peak:

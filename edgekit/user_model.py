@@ -48,8 +48,9 @@ def load_model(name: str) -> tuple[torch.nn.Module, Batch]:
     raise InputError(f"{name} returns {_describe(result)}", _FORM)
 
 
-def load_calibration(folder: Path, example: Batch) -> Int8:
-    """The inputs of a data set's folder to calibrate with: at most ``CALIBRATION`` samples from all of it.
+def load_calibration(folder: Path, example: Batch, prefix_only: bool = False) -> Int8:
+    """The inputs of a data set's folder to calibrate with, and its targets if it has any: at most ``CALIBRATION`` samples from
+    all of it.
 
     Raises:
         InputError: a file is missing or no .npy.
@@ -59,17 +60,20 @@ def load_calibration(folder: Path, example: Batch) -> Int8:
 
     from edgekit.compilation import Int8
 
-    count = len(example[0]) if isinstance(example[0], (tuple, list)) else 1
-    found = []
-    for name in ("inputs", *(f"inputs_{i}" for i in range(1, count))):
+    def load(name: str) -> np.ndarray:
         path = folder / f"{name}.npy"
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as e:
             raise InputError(f"cannot calibrate with {path}: {e}", "give a folder with inputs.npy, as --data takes it") from e
         rows = np.linspace(0, len(array) - 1, min(len(array), CALIBRATION)).astype(int)
-        found.append(torch.from_numpy(np.asarray(array[rows], np.float32)))
-    return Int8(tuple(found))
+        return np.asarray(array[rows])
+
+    count = len(example[0]) if isinstance(example[0], (tuple, list)) else 1
+    names = ("inputs", *(f"inputs_{i}" for i in range(1, count)))
+    inputs = tuple(torch.from_numpy(load(name).astype(np.float32)) for name in names)
+    targets = torch.from_numpy(load("targets")) if (folder / "targets.npy").exists() else None
+    return Int8(inputs, prefix_only=prefix_only, targets=targets)
 
 
 def parse_optimizer(text: str) -> SGD:

@@ -42,11 +42,19 @@ class BuildError(EdgekitError):
 
 @dataclass(frozen=True)
 class Isa:
-    """An instruction set that the kernels are compiled for; ``flags`` as clang and gcc take them."""
+    """An instruction set that the kernels are compiled for; ``flags`` as clang and gcc take them.
+
+    ``only``: the kernel sources that gain by it; the set's other kernels are those of a lesser set (``backends/cpu/table.c``).
+    """
 
     name: str
     flags: tuple[str, ...]
     optimization: str = "-O3"
+    only: frozenset[str] = frozenset()
+
+    def has(self, source: Path) -> bool:
+        """Whether a kernel source is compiled for it."""
+        return not self.only or source.stem in self.only
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,10 @@ class Job:
     arguments: tuple[str, ...]
 
 
+_PRODUCTS_OF_BYTES = frozenset({"q_conv2d", "q_dense", "q_depthwise"})
 _X86 = (
+    Isa("avx512_vnni", ("-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"), only=_PRODUCTS_OF_BYTES),
+    Isa("avx2_vnni", ("-march=x86-64-v3", "-mavxvnni"), only=_PRODUCTS_OF_BYTES),
     Isa("avx512", ("-march=x86-64-v4", "-mprefer-vector-width=512")),
     Isa("avx2", ("-march=x86-64-v3",)),
     Isa("plain", ("-march=x86-64",), "-Os"),  # for processors of before 2013: small rather than fast
@@ -99,7 +110,7 @@ TARGETS: dict[str, Target] = {
         Target("x86_64-linux", _X86, flags=("-target", "x86_64-linux-musl", "-Werror", *_SMALL), link=_STATIC),
         Target(
             "aarch64-linux",
-            (Isa("neon", ("-mcpu=cortex_a72",)),),
+            (Isa("neon_dotprod", ("-mcpu=cortex_a76",), only=_PRODUCTS_OF_BYTES), Isa("neon", ("-mcpu=cortex_a72",))),
             flags=("-target", "aarch64-linux-musl", "-Werror", *_SMALL),
             link=_STATIC,
         ),
@@ -183,8 +194,6 @@ TARGETS: dict[str, Target] = {
 _COMPACT = {
     "check_ops": ("-Oz",),
     "dropout": ("-Os", "-fno-vectorize"),
-    "q_conv2d": ("-Os", "-fno-vectorize"),
-    "quant": ("-Oz", "-fno-vectorize"),
     "shape": ("-Oz", "-fno-vectorize"),
 }
 
@@ -306,7 +315,7 @@ def _jobs(program: str, target: Target, key: bytes) -> list[Job]:
             Job(path.name, (*common, *own, *_optimization(target, path, "-O2"), *_zig(target, baseline), "-c", str(path)))
         )
     for path in _kernels(target) if program not in WITHOUT_KERNELS else ():
-        for isa in target.isas:
+        for isa in (isa for isa in target.isas if isa.has(path)):
             flags = (
                 *common,
                 *_optimization(target, path, isa.optimization),
@@ -347,10 +356,12 @@ def _optimization(target: Target, source: Path, usual: str) -> tuple[str, ...]:
 
 
 def _zig(target: Target, flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The instruction set's flags in zig's spelling: -mcpu=x86_64_v4 for -march=x86-64-v4."""
-    if target.compilers != ("zig",):
+    """The instruction set's flags in zig's spelling: -mcpu=x86_64_v4+avx512vnni for -march=x86-64-v4 -mavx512vnni."""
+    if target.compilers != ("zig",) or not flags[0].startswith("-march="):
         return flags
-    return tuple("-mcpu=" + f.removeprefix("-march=").replace("-", "_") if f.startswith("-march=") else f for f in flags)
+    added = [f for f in flags if f.startswith("-mavx")]
+    processor = "-mcpu=" + flags[0].removeprefix("-march=").replace("-", "_")
+    return ("+".join([processor, *(f.removeprefix("-m") for f in added)]), *(f for f in flags[1:] if f not in added))
 
 
 def _compiler(target: Target) -> tuple[tuple[str, ...], str]:

@@ -8,10 +8,8 @@ static void to_real(const int8_t *x, const float *pair, float *to, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = (float)(x[i] - quant.zero) * pair[0];
 }
 
-/* An elementwise op with a mask: `value` gives the result at an index, before it is clamped. */
-typedef struct job job;
-struct job {
-    int64_t (*value)(const job *job, size_t i);
+/* An elementwise op with a mask: `values` gives the results of a group at an index, before they are clamped. */
+typedef struct {
     const ek_tensor *t;
     int8_t *y;
     uint8_t *mask;
@@ -19,28 +17,71 @@ struct job {
     const int8_t *b;
     float scale;
     int32_t a_zero, b_zero, y_zero, a_factor, b_factor, shift;
-};
+} job;
 
-EK_INLINE void run_rows(const job *j, int index, int count, int64_t (*value)(const job *, size_t)) {
-    ek_bit_rows all = ek_rows_of(j->t);
+enum { GROUP = 16 }; /* loops of so many are vectors to the compiler */
+
+typedef void values(const job *j, size_t at, int32_t *q);
+
+/* Results at `at`, clamped; one bit each that was in range. */
+EK_INLINE void store_group(const job *j, size_t at, const int32_t *q, uint8_t *mask, size_t n) {
+    int8_t y[GROUP];
+    for (int i = 0; i < GROUP; i++) {
+        int32_t low = q[i] < -128 ? -128 : q[i];
+        y[i] = (int8_t)(low > 127 ? 127 : low);
+    }
+    if (n == GROUP) memcpy(j->y + at, y, GROUP);
+    else memcpy(j->y + at, y, n);
+    if (!mask) return;
+    uint32_t bits = 0;
+    for (int i = 0; i < GROUP; i++) bits |= (uint32_t)(y[i] == q[i]) << i;
+    mask[0] = (uint8_t)bits;
+    if (n > 8) mask[1] = (uint8_t)(bits >> 8);
+}
+
+/* The last of a row, from copies of its operands that are as long as a group. */
+EK_INLINE void part_group(const job *j, size_t at, uint8_t *mask, size_t n, values *make, size_t a_bytes) {
+    float a[GROUP] = {0};
+    int8_t b[GROUP] = {0};
+    int32_t q[GROUP];
+    memcpy(a, (const char *)j->a + at * a_bytes, n * a_bytes);
+    if (j->b) memcpy(b, j->b + at, n);
+    job copy = *j;
+    copy.a = a, copy.b = b;
+    make(&copy, 0, q);
+    store_group(j, at, q, mask, n);
+}
+
+EK_INLINE void run_rows(const job *given, int index, int count, values *make, size_t a_bytes) {
+    const job j = *given;
+    ek_bit_rows all = j.mask ? ek_rows_of(j.t) : (ek_bit_rows){1, ek_elements(j.t), 0}; /* without bits nothing starts anew */
     ek_bit_part part = ek_bit_share(all, index, count);
     for (size_t r = part.rows.begin; r < part.rows.end; r++) {
-        for (size_t c = part.columns.begin; c < part.columns.end; c += 8) {
-            size_t n = part.columns.end - c < 8 ? part.columns.end - c : 8, at = r * all.columns + c;
-            uint32_t bits = 0;
-            for (size_t i = 0; i < n; i++) bits |= ek_clamp_to(j->y + at + i, value(j, at + i)) << i;
-            if (j->mask) j->mask[r * all.row_bytes + c / 8] = (uint8_t)bits;
+        for (size_t c = part.columns.begin; c < part.columns.end; c += GROUP) {
+            size_t n = part.columns.end - c, at = r * all.columns + c;
+            uint8_t *mask = j.mask ? j.mask + r * all.row_bytes + c / 8 : NULL;
+            int32_t q[GROUP];
+            if (n < GROUP) {
+                part_group(&j, at, mask, n, make, a_bytes);
+                continue;
+            }
+            make(&j, at, q);
+            store_group(&j, at, q, mask, GROUP);
         }
     }
 }
 
-EK_INLINE int64_t quantized(const job *j, size_t i) {
-    float whole = rintf(((const float *)j->a)[i] / j->scale);
-    if (whole != whole) return j->y_zero;
-    return (int64_t)(whole < -1e6f ? -1e6f : whole > 1e6f ? 1e6f : whole) + j->y_zero;
+EK_INLINE void quantized(const job *j, size_t at, int32_t *q) {
+    const float *x = (const float *)j->a + at, limit = 1e6f;
+    for (int i = 0; i < GROUP; i++) {
+        float whole = rintf(x[i] / j->scale);
+        whole = whole == whole ? whole : 0;
+        whole = whole < -limit ? -limit : whole;
+        q[i] = (int32_t)(whole > limit ? limit : whole) + j->y_zero;
+    }
 }
 
-static void quantize_part(void *context, int index, int count) { run_rows(context, index, count, quantized); }
+static void quantize_part(void *context, int index, int count) { run_rows(context, index, count, quantized, sizeof(float)); }
 
 static void quantize(const ek_call *call) {
     const float *quant = call->in[EK_QUANTIZE_QUANT];
@@ -54,12 +95,15 @@ static void dequantize(const ek_call *call) {
             ek_elements(call->in_t[EK_DEQUANTIZE_X]));
 }
 
-EK_INLINE int64_t added(const job *j, size_t i) {
-    int32_t a = ((const int8_t *)j->a)[i] - j->a_zero, b = j->b[i] - j->b_zero;
-    return ((a * j->a_factor + b * j->b_factor + (1 << (j->shift - 1))) >> j->shift) + j->y_zero;
+EK_INLINE void added(const job *j, size_t at, int32_t *q) {
+    const int8_t *a = (const int8_t *)j->a + at, *b = j->b + at;
+    for (int i = 0; i < GROUP; i++) {
+        int32_t left = (a[i] - j->a_zero) * j->a_factor, right = (b[i] - j->b_zero) * j->b_factor;
+        q[i] = ((left + right + (1 << (j->shift - 1))) >> j->shift) + j->y_zero;
+    }
 }
 
-static void add_part(void *context, int index, int count) { run_rows(context, index, count, added); }
+static void add_part(void *context, int index, int count) { run_rows(context, index, count, added, 1); }
 
 /* Both factors in units of the larger one's last of 20 bits. */
 static void add_factors(job *j, double a, double b) {

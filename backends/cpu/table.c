@@ -18,16 +18,23 @@
     K(NLL_LOSS, nll_loss, isa) K(NLL_LOSS_GRAD, nll_loss_grad, isa) K(ARGMAX_MATCH, argmax_match, isa) \
     K(SGD_UPDATE, sgd_update, isa) K(ACCUMULATE, accumulate, isa) K(FILL, fill, isa) \
     K(SUM_SQUARES, sum_squares, isa) K(CLIP_COEFFICIENT, clip_coefficient, isa) \
-    K(QUANTIZE, quantize, isa) K(DEQUANTIZE, dequantize, isa) K(Q_CONV2D, q_conv2d, isa) K(Q_ADD, q_add, isa) \
+    K(QUANTIZE, quantize, isa) K(DEQUANTIZE, dequantize, isa) K(Q_ADD, q_add, isa) \
     K(Q_MEAN, q_mean, isa)
+
+#define PRODUCTS_OF_BYTES(K, isa) K(Q_CONV2D, q_conv2d, isa)
 
 #define DECLARE(CODE, name, isa) extern const ek_kernel ek_kernel_##name##_##isa;
 #define ENTER(CODE, name, isa) [EK_OP_##CODE] = &ek_kernel_##name##_##isa,
+#define LIST(isa, others) \
+    PRODUCTS_OF_BYTES(DECLARE, isa) \
+    static const ek_kernel *const isa##_kernels[EK_OPCODES] = {KERNELS(ENTER, others) PRODUCTS_OF_BYTES(ENTER, isa)}; \
+    static const ek_backend isa##_backend = {#isa, isa##_usable, isa##_kernels, &ek_limits_##others};
 #define BACKEND(isa) \
     KERNELS(DECLARE, isa) \
     extern const ek_limits ek_limits_##isa; \
-    static const ek_kernel *const isa##_kernels[EK_OPCODES] = {KERNELS(ENTER, isa)}; \
-    static const ek_backend isa##_backend = {#isa, isa##_usable, isa##_kernels, &ek_limits_##isa};
+    LIST(isa, isa)
+/* Instructions for products of bytes: a set that is another one but for those. */
+#define BACKEND_BUT_FOR_BYTES(isa, others) LIST(isa, others)
 
 static int always(void) { return 1; }
 
@@ -43,16 +50,29 @@ const ek_backend *const ek_backends[] = {&m7_backend, NULL};
 
 static int avx2_usable(void) { return ek_has(ek_features_here(), ek_x86_64_v3); }
 static int avx512_usable(void) { return avx2_usable() && ek_has(ek_features_here(), ek_x86_64_v4); }
+static int avx512_vnni_usable(void) { return avx512_usable() && ek_has(ek_features_here(), ek_avx512_vnni); }
+static int avx2_vnni_usable(void) { return avx2_usable() && ek_has(ek_features_here(), ek_avx_vnni); }
 #define plain_usable always
 BACKEND(avx512)
 BACKEND(avx2)
 BACKEND(plain)
-const ek_backend *const ek_backends[] = {&avx512_backend, &avx2_backend, &plain_backend, NULL};
+BACKEND_BUT_FOR_BYTES(avx512_vnni, avx512)
+BACKEND_BUT_FOR_BYTES(avx2_vnni, avx2)
+const ek_backend *const ek_backends[] = {&avx512_vnni_backend, &avx512_backend, &avx2_vnni_backend, &avx2_backend, &plain_backend, NULL};
 
 #elif defined(__aarch64__)
 
 #define neon_usable always
 BACKEND(neon)
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+/* HWCAP_ASIMDDP of Linux's asm/hwcap.h */
+static int neon_dotprod_usable(void) { return (getauxval(AT_HWCAP) & (1ul << 20)) != 0; }
+BACKEND_BUT_FOR_BYTES(neon_dotprod, neon)
+const ek_backend *const ek_backends[] = {&neon_dotprod_backend, &neon_backend, NULL};
+#else /* Apple's processors all have the dot products, and "neon" is compiled for them */
 const ek_backend *const ek_backends[] = {&neon_backend, NULL};
+#endif
 
 #endif

@@ -79,6 +79,33 @@ class Convolutions:
 
 
 @dataclass(frozen=True)
+class Int8Cost:
+    """What computing the frozen prefix in int8 costs, measured on ``samples`` of the calibration inputs that gave no ranges.
+
+    Attributes:
+        signal_to_noise: of what the trained rest reads of the prefix, dB.
+        output_error: |y - y in int8| / |y| of the network's outputs.
+        agreement: the share of predictions that are the same class; None where there are no classes.
+        loss: mean ``float32`` and ``int8`` loss; None where no targets were given.
+    """
+
+    samples: int
+    signal_to_noise: float
+    output_error: float
+    agreement: float | None
+    loss: dict[str, float] | None
+
+    def text(self) -> str:
+        """For people."""
+        parts = [f"signal to noise {self.signal_to_noise:.1f} dB", f"outputs off by {self.output_error:.2%}"]
+        if self.agreement is not None:
+            parts.append(f"{self.agreement:.1%} the same class")
+        if self.loss is not None:
+            parts.append(f"loss {self.loss['float32']:.4g} in float32, {self.loss['int8']:.4g} in int8")
+        return f"{', '.join(parts)} ({self.samples} samples)"
+
+
+@dataclass(frozen=True)
 class Report:
     """A Program in numbers. All sizes are bytes.
 
@@ -107,6 +134,7 @@ class Report:
     entries: tuple[EntryReport, ...]
     prefix: Prefix | None
     convolutions: Convolutions | None
+    int8_cost: Int8Cost | None
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +172,7 @@ def inspect(program: Program) -> Report:
         entries=tuple(_entry(program, name, entry) for name, entry in program.entries.items()),
         prefix=_prefix(program),
         convolutions=_convolutions(program),
+        int8_cost=Int8Cost(**meta["int8_cost"]) if "int8_cost" in meta else None,
         seconds=dict(program.seconds),
     )
 
@@ -263,6 +292,8 @@ def _lines(r: Report) -> Iterator[str]:
     if r.convolutions:
         chosen = f"{r.convolutions.winograd} by Winograd's algorithm, {r.convolutions.product} as matrix products"
         yield f"  dense 3×3 convolutions: {chosen}; chosen by {_costs(r.convolutions.costs)}"
+    if r.int8_cost:
+        yield f"  frozen prefix in int8: {r.int8_cost.text()}"
     for e in r.entries:
         yield f"  {e.name}: {sum(o.count for o in e.ops)} ops"
         if e.flops:

@@ -114,11 +114,8 @@ def _vector(build: Builder, t: Trainable, what: str, array: Array | None, gradie
 
 def _inference(model: Model) -> dict[str, Entry]:
     """``evaluate`` and ``predict``: the forward graph, its dropout left out."""
-    without, same = _without_dropout(model.graph)
-    outputs = [same.get(v, v) for v in model.outputs]
-    loss = same.get(model.loss, model.loss)
-    model = replace(model, graph=without, outputs=outputs, loss=loss)
-    evaluate = restrict(without, [loss, *outputs])
+    model = without_dropout(model)
+    evaluate = restrict(model.graph, [model.loss, *model.outputs])
     ports = _ports(model, evaluate, loss=True, outputs=True)
     scores = _scores(model)
     if scores is not None:
@@ -127,7 +124,7 @@ def _inference(model: Model) -> dict[str, Entry]:
         correct = build(ArgmaxMatch(ignored), scores, model.targets, name="correct")
         evaluate.outputs.append(correct)
         ports = (*ports, Port(Role.CORRECT, correct))
-    predict = restrict(without, outputs)
+    predict = restrict(model.graph, model.outputs)
     return {"evaluate": Entry(evaluate, ports), "predict": Entry(predict, _ports(model, predict, loss=False, outputs=True))}
 
 
@@ -172,11 +169,11 @@ def _scores(model: Model) -> Value | None:
     return fitting[0] if fitting else None
 
 
-def _without_dropout(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
-    """The graph with every dropout's result replaced by its operand; and which result became what."""
+def without_dropout(model: Model) -> Model:
+    """The model with every dropout's result replaced by its operand."""
     same: dict[Value, Value] = {}
     nodes = []
-    for node in graph.nodes:
+    for node in model.graph.nodes:
         inputs = tuple(same.get(v, v) if v is not None else None for v in node.inputs)
         if isinstance(node.op, Dropout):
             x, y = inputs[0], node.outputs[0]
@@ -185,4 +182,5 @@ def _without_dropout(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
             same[y] = x
         else:
             nodes.append(replace(node, inputs=inputs))
-    return replace(graph, nodes=nodes, outputs=[same.get(v, v) for v in graph.outputs]), same
+    graph = replace(model.graph, nodes=nodes, outputs=[same.get(v, v) for v in model.graph.outputs])
+    return replace(model, graph=graph, outputs=[same.get(v, v) for v in model.outputs], loss=same.get(model.loss, model.loss))

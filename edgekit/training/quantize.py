@@ -2,12 +2,12 @@
 
 The float network runs on calibration inputs, which gives every activation its range. Then each node that has an integer form is
 replaced by it; a node that has none computes in float32 between a ``dequantize`` and a ``quantize``. Trained weights and biases
-become int8 and int32 states.
+become int8 and int32 states. Or only the frozen beginning is replaced, which no gradient passes through; the rest stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from edgekit.graph.ops.linear import Linear
 from edgekit.graph.ops.pool import AdaptiveAvgPool2d
 from edgekit.graph.ops.quantized import HIGH, LOW, MOST_TERMS, Dequantize, QAdd, QConv2d, QMean, Quantize
 from edgekit.graph.ops.shape import Permute, Reshape, Slice
-from edgekit.graph.value import DType, Value
+from edgekit.graph.value import DType, Type, Value
 from edgekit.training.plan import restrict
 
 _MOVES = (Reshape, Permute, Slice)  #: ops that keep what an int8 element stands for
@@ -48,22 +48,28 @@ class Range:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A model in int8, how its trained arrays are trained, and the (scale, zero) of each int8 input, None of others."""
+    """A model in int8, how its trained arrays are trained, and the (scale, zero) of each int8 input, None of others.
+
+    ``boundary``: where only the beginning is in int8, what the rest reads of it: the float model's values and what took their
+    place.
+    """
 
     model: Model
     trainables: list[Trainable]
     inputs: list[Array | None]
+    boundary: dict[Value, Value]
 
 
-def calibrate(model: Model, inputs: Sequence[Array]) -> dict[Value, Range]:
-    """Run the float network on ``inputs`` (one array for each of the model's, samples first) in the model's batches.
+def calibrate(model: Model, inputs: Sequence[Array], until: Sequence[Value] | None = None) -> dict[Value, Range]:
+    """Run the float network on ``inputs`` (one array for each of the model's, samples first) in the model's batches: what makes
+    its outputs, or the values ``until``.
 
     Raises:
         InputError: the arrays do not fit the model's inputs, or fill no batch.
     """
     samples = _check_inputs(model, inputs)
     batch = model.inputs[0].shape[0]
-    graph = restrict(model.graph, model.outputs)
+    graph = restrict(model.graph, list(model.outputs if until is None else until))
     found: dict[Value, Range] = {}
     for start in range(0, samples - batch + 1, batch):
         feeds = {v: a[start : start + batch] for v, a in zip(model.inputs, inputs, strict=True)}
@@ -83,25 +89,58 @@ def quantization(seen: Range) -> Array:
     return np.array([scale, zero], np.float32)
 
 
-def quantize(model: Model, trainables: Sequence[Trainable], inputs: Sequence[Array], *, scaled_updates: bool = True) -> Quantized:
+def quantize(
+    model: Model,
+    trainables: Sequence[Trainable],
+    inputs: Sequence[Array],
+    *,
+    scaled_updates: bool = True,
+    prefix_only: bool = False,
+) -> Quantized:
     """The folded model in int8, calibrated on ``inputs``.
 
     The model's float inputs become int8 inputs; its outputs and its loss stay float32. ``scaled_updates=False`` leaves out the
     quantisation-aware scaling: the integers are trained as if they were the parameters themselves, for comparison.
+    ``prefix_only``: only what depends on no trained array; the model's inputs stay float32.
 
     Raises:
-        InputError: the calibration inputs do not fit.
+        InputError: the calibration inputs do not fit, or nothing before the first trained array has an integer form.
         UnsupportedError: the model drops out.
     """
+    if prefix_only:
+        return _quantize_prefix(model, trainables, inputs)
     for node in model.graph.nodes:
         if isinstance(node.op, Dropout):
             raise UnsupportedError(
                 f"the dropout in module {node.origin.module!r} cannot be quantised", "leave dropout in evaluation mode"
             )
-    converter = _Converter(model, {t.value: t for t in trainables}, calibrate(model, inputs), scaled_updates)
+    wanted = frozenset(model.graph.nodes)
+    converter = _Converter(model, {t.value: t for t in trainables}, calibrate(model, inputs), scaled_updates, wanted)
+    for v in model.inputs:
+        converter.take(v)
+    return converter.run()
+
+
+def _quantize_prefix(model: Model, trainables: Sequence[Trainable], inputs: Sequence[Array]) -> Quantized:
+    frozen = frozen_nodes(model)
+    if not any(isinstance(node.op, (Conv2d, Linear)) for node in frozen):
+        raise InputError(
+            "no convolution or linear layer lies before the first trained array", "quantise the whole model, or train less of it"
+        )
+    ranges = calibrate(model, inputs, [v for node in frozen for v in node.writes])
+    return _Converter(model, {t.value: t for t in trainables}, ranges, True, frozen).run()
+
+
+def frozen_nodes(model: Model) -> frozenset[Node]:
+    """The nodes that depend on samples and constants alone, not on trained arrays, targets or chance: no gradient passes them."""
+    moving = {*model.graph.state, *model.graph.inputs}.difference(model.inputs)
+    found = set()
     for node in model.graph.nodes:
-        converter.add(node)
-    return converter.result()
+        if any(v in moving for v in node.reads):
+            moving.update(node.writes)
+        else:
+            found.add(node)
+    return frozenset(found)
 
 
 def _check_inputs(model: Model, inputs: Sequence[Array]) -> int:
@@ -130,12 +169,13 @@ class _Whole:
 
 @dataclass
 class _Converter:
-    """Builds the int8 graph node by node. A value has an int8 form, a float form, or both."""
+    """Builds the int8 graph node by node. A value has an int8 form, a float form, or both. Nodes that are not ``wanted`` stay."""
 
     model: Model
     trainables: dict[Value, Trainable]
     ranges: dict[Value, Range]
     scaled_updates: bool
+    wanted: frozenset[Node]
     build: Builder = field(default_factory=lambda: Builder(Graph()))
     whole: dict[Value, _Whole] = field(default_factory=dict)
     real: dict[Value, Value] = field(default_factory=dict)
@@ -146,25 +186,41 @@ class _Converter:
         old = self.model.graph
         self._readers = old.consumers()
         self._kept = {*old.outputs, *self.model.outputs, self.model.loss}
-        for v in old.inputs:
-            if v in self.model.inputs and v.dtype is DType.F32 and v in self.ranges:
-                self._record(v, self.build.input(v.name, v.shape, DType.I8), self._quant(v))
-            else:
-                self.build.graph.inputs.append(v)
-                self.real[v] = v
+        self.build.graph.inputs = list(old.inputs)
+        self.real = {v: v for v in old.inputs}
 
-    def add(self, node: Node) -> None:
-        """Append what replaces a node."""
-        if node in self.done:
+    def take(self, v: Value) -> None:
+        """Make a float input one in int8."""
+        if v.dtype is not DType.F32 or v not in self.ranges:
             return
+        inputs = self.build.graph.inputs
+        whole = Value(v.name, Type(v.shape, DType.I8))
+        inputs[inputs.index(v)] = whole
+        del self.real[v]
+        self._record(v, whole, self._quant(v))
+
+    def run(self) -> Quantized:
+        """Convert all of the model."""
+        for node in self.model.graph.nodes:
+            if node not in self.done:
+                self._add(node)
+        return self.result()
+
+    def _add(self, node: Node) -> None:
+        """Append what replaces a node."""
         self.build.origin = node.origin
-        for fits, convert in _RULES:
-            if fits(self, node):
-                convert(self, node)
-                return
+        if (convert := self._rule(node)) is not None:
+            convert(self, node)
+            return
         made = replace(node, inputs=tuple(None if v is None else self._float(v) for v in node.inputs))
         self.build.graph.nodes.append(made)
         self.real.update({v: v for v in node.writes})
+
+    def _rule(self, node: Node) -> Callable[[_Converter, Node], None] | None:
+        """What gives a node its integer form."""
+        if node not in self.wanted:
+            return None
+        return next((convert for fits, convert in _RULES if fits(self, node)), None)
 
     def result(self) -> Quantized:
         """The model with its inputs, outputs and loss in their new forms."""
@@ -175,7 +231,15 @@ class _Converter:
         graph.outputs = [self._float(v) for v in self.model.graph.outputs]
         trained = [self.trained.get(v, t) for v, t in self.trainables.items()]
         model = replace(self.model, graph=graph, inputs=inputs, outputs=outputs, loss=loss)
-        return Quantized(model, trained, [None if w is None else graph.constants[w.quant] for w in given])
+        quants = [None if w is None else graph.constants[w.quant] for w in given]
+        return Quantized(model, trained, quants, {v: self.real[v] for v in self._boundary()})
+
+    def _boundary(self) -> Iterator[Value]:
+        """What nodes that stay read of what others make from the inputs."""
+        for node in self.model.graph.nodes:
+            if node in self.wanted:
+                made = (v for v in node.writes if v in self.ranges)
+                yield from (v for v in made if not self.wanted.issuperset(self._readers.get(v, ())))
 
     # --- values ---
 
@@ -266,8 +330,8 @@ class _Converter:
         y = node.outputs[0]
         assert y is not None
         readers = self._readers.get(y, [])
-        whole = (r in self.done or isinstance(r.op, _MOVES) or any(fits(self, r) for fits, _ in _RULES) for r in readers)
-        return not any(whole)
+        wanted = (r for r in readers if r in self.wanted)
+        return not any(r in self.done or isinstance(r.op, _MOVES) or self._rule(r) is not None for r in wanted)
 
     def _reshaped(self, v: Value, shape: tuple[int, ...]) -> Value:
         return v if v.shape == shape else self.build(Reshape.to(shape), v)

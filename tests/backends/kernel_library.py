@@ -24,7 +24,7 @@ from edgekit.program.arrays import decode, encode
 from edgekit.program.attributes import pack
 
 SOURCES = ("unary", "dropout", "binary", "reduce", "shape", "permute", "max_pool2d", "avg_pool2d", "softmax", "loss", "update")
-ISAS = {isa.name: isa.flags for isa in TARGETS[f"{platform.machine()}-linux"].isas}
+ISAS = {isa.name: isa.flags for isa in TARGETS[f"{platform.machine()}-linux"].isas if not isa.only}
 THREADS = 3
 PAGE = mmap.PAGESIZE
 PATTERN = 0xA5

@@ -148,6 +148,21 @@ def test_in_int8(model: str, edgekit: Run) -> None:
     assert "cannot calibrate with nowhere/inputs.npy" in err
 
 
+def test_the_prefix_in_int8(model: str, edgekit: Run) -> None:
+    common = ("compile", model, "--update", "head", "--int8-prefix", "data", "--out", "net.ekp")
+    code, out, err = edgekit(*common, "--json")
+    assert code == 0, err
+    cost = document(out)["int8_cost"]
+    assert cost["samples"] == 6
+    assert set(cost["loss"]) == {"float32", "int8"}
+    assert "frozen prefix in int8" in edgekit("inspect", "net.ekp")[1]
+    code, out, err = edgekit("train", "local", "net.ekp", "--data", "data", "--epochs", "2", "--json")
+    assert code == 0, err
+    code, _, err = edgekit(*common, "--quantize", "data")
+    assert code == 2
+    assert "exclude each other" in err
+
+
 def test_compile_fits_a_memory_budget(model: str, edgekit: Run) -> None:
     common = ("compile", model, "--batch", "4", "--out", "m.ekp")
     assert edgekit(*common, "--memory", "1MB")[0] == 0

@@ -13,12 +13,13 @@ from tests.conformance.cases import FAMILIES, Family
 from tests.conformance.runner import CpuRunner, Runner
 from tests.conformance.verdict import faults
 
-RUNNERS: list[Runner] = [CpuRunner("avx512"), CpuRunner("avx2"), CpuRunner("plain"), CpuRunner("m7", "x86_64-linux-m7")]
+X86 = ("avx512_vnni", "avx512", "avx2_vnni", "avx2", "plain")
+RUNNERS: list[Runner] = [*map(CpuRunner, X86), CpuRunner("m7", "x86_64-linux-m7")]
 SLOW_RUNNERS: list[Runner] = [
-    CpuRunner("neon", "aarch64-linux", ("qemu-aarch64-static",)),
+    *(CpuRunner(isa, "aarch64-linux", ("qemu-aarch64-static",)) for isa in ("neon_dotprod", "neon")),
     CpuRunner("m7", "arm-linux-m7", ("qemu-arm-static",)),
     CpuRunner("m7", "x86_64-linux-m7-asan"),
-    *(CpuRunner(isa, "x86_64-linux-asan") for isa in ("avx512", "avx2", "plain")),
+    *(CpuRunner(isa, "x86_64-linux-asan") for isa in X86),
 ]
 EXAMPLES = 60  #: drawn cases a family
 

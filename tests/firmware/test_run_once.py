@@ -99,5 +99,5 @@ def test_wrong_requests(program: Program, arguments: tuple[str, ...], status: St
 
 def test_lists_backends() -> None:
     done = subprocess.run((executable("run_once"), "--list"), capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= {"avx512", "avx2", "plain", "neon"}
+    assert set(done.stdout.split()) <= {"avx512_vnni", "avx512", "avx2_vnni", "avx2", "plain", "neon_dotprod", "neon"}
     assert {"plain", "neon"} & set(done.stdout.split())

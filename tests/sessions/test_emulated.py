@@ -28,7 +28,7 @@ def board(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Device]:
 
 
 def test_training_follows_numpy(board: Device) -> None:
-    assert (board.info.architecture, board.info.isa) == ("aarch64", "neon")
+    assert (board.info.architecture, board.info.isa) == ("aarch64", "neon_dotprod")
     inputs, targets = sample_data(16)
     classifier = Classifier()
     program = classifier.program(Architecture.AARCH64)

@@ -1,0 +1,204 @@
+/* Dense convolutions of int8: a matrix product over patches, EK_Q_DEPTHS depths an instruction. Patches are gathered a few rows
+ * at a time as the numbers that the instruction takes. */
+#include "ahead.h"
+#include "q_conv2d.h"
+
+#if defined(__AVX512F__)
+enum { TILE = 12, ROWS = 24 };
+#elif defined(__AVX2__) || defined(__aarch64__)
+enum { TILE = 6, ROWS = 24 };
+#else
+enum { TILE = 3, ROWS = 24 };
+#endif
+
+typedef ek_vi vector_anywhere __attribute__((aligned(4)));
+
+static size_t groups_of(const ek_q_conv *c) { return (c->depth + EK_Q_DEPTHS - 1) / EK_Q_DEPTHS; }
+
+size_t EK_NAME(ek_q_dense_bytes)(const ek_q_conv *c) {
+    return c->blocks * groups_of(c) * EK_Q_BLOCK * EK_Q_DEPTHS * sizeof(ek_q_weight);
+}
+
+/* to[block][group][channel][depth] */
+void EK_NAME(ek_q_dense_pack)(const ek_q_conv *c, void *where) {
+    ek_q_weight *to = where;
+    size_t groups = groups_of(c);
+    for (size_t k = 0; k < groups * EK_Q_DEPTHS; k++) {
+        const int8_t *w = k < c->depth ? ek_q_weights_at(c, k) : NULL;
+        for (size_t block = 0; block < c->blocks; block++) {
+            ek_q_weight *row = to + (block * groups + k / EK_Q_DEPTHS) * EK_Q_BLOCK * EK_Q_DEPTHS + k % EK_Q_DEPTHS;
+            for (int i = 0; i < EK_Q_BLOCK; i++) {
+                size_t o = block * EK_Q_BLOCK + (size_t)ek_q_channel(i / EK_LANES, i % EK_LANES);
+                row[i * EK_Q_DEPTHS] = w && o < (size_t)c->outputs ? w[o] : 0;
+            }
+        }
+    }
+}
+
+static size_t patch_length(const ek_q_conv *c) { return groups_of(c) * EK_Q_DEPTHS; }
+
+static size_t patches_bytes(const ek_q_conv *c) { return ek_q_up(ROWS * patch_length(c) * sizeof(ek_q_number)); }
+
+size_t EK_NAME(ek_q_dense_work)(const ek_q_conv *c, int threads) { return patches_bytes(c) * (size_t)threads; }
+
+/* --- patches --- */
+
+typedef int8_t eight __attribute__((vector_size(8)));
+typedef int8_t eight_anywhere __attribute__((vector_size(8), aligned(1)));
+typedef ek_q_number eight_numbers __attribute__((vector_size(8 * sizeof(ek_q_number)), aligned(1)));
+
+EK_INLINE void convert_eight(const int8_t *from, ek_q_number *to) {
+    eight x = *(const eight_anywhere *)from;
+    const int8_t top = INT8_MIN;
+    if (EK_Q_OFFSET) x ^= (eight){0} + top;
+    *(eight_numbers *)to = __builtin_convertvector(x, eight_numbers);
+}
+
+EK_INLINE void convert(const int8_t *from, ek_q_number *to, size_t n) {
+    if (n < 8) {
+        for (size_t i = 0; i < n; i++) to[i] = (ek_q_number)(from[i] + EK_Q_OFFSET);
+        return;
+    }
+    for (size_t i = 0; i + 8 <= n; i += 8) convert_eight(from + i, to + i);
+    if (n % 8) convert_eight(from + n - 8, to + n - 8);
+}
+
+EK_INLINE void fill(ek_q_number *to, ek_q_number value, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] = value;
+}
+
+/* The place of a result: its image, and where its window begins. */
+typedef struct {
+    const int8_t *image;
+    int p, q, h, w;
+} place;
+
+static place place_of(const ek_q_conv *c, size_t row) {
+    size_t pixels = (size_t)c->out_h * (size_t)c->out_w, at = row % pixels;
+    place to = {.image = c->x + row / pixels * (size_t)c->height * (size_t)c->width * (size_t)c->channels};
+    to.p = (int)(at / (size_t)c->out_w), to.q = (int)(at % (size_t)c->out_w);
+    to.h = to.p * c->a->stride[0] - c->a->padding[0], to.w = to.q * c->a->stride[1] - c->a->padding[2];
+    return to;
+}
+
+static void step(const ek_q_conv *c, place *at) {
+    at->w += c->a->stride[1];
+    if (++at->q < c->out_w) return;
+    at->q = 0, at->w = -c->a->padding[2], at->h += c->a->stride[0];
+    if (++at->p < c->out_h) return;
+    at->p = 0, at->h = -c->a->padding[0];
+    at->image += (size_t)c->height * (size_t)c->width * (size_t)c->channels;
+}
+
+/* What a row of a window sees that is not all inside the image. */
+static void gather_edge(const ek_q_conv *c, const int8_t *line, int w0, ek_q_number *to) {
+    size_t channels = (size_t)c->channels;
+    for (int j = 0; j < c->kernel_w; j++, to += channels) {
+        int w = w0 + j * c->a->dilation[1];
+        if (line && w >= 0 && w < c->width) convert(line + (size_t)w * channels, to, channels);
+        else fill(to, (ek_q_number)(c->from.zero + EK_Q_OFFSET), channels);
+    }
+}
+
+/* What the window of one result sees. */
+EK_INLINE void gather(const ek_q_conv *c, const place *at, ek_q_number *to) {
+    size_t channels = (size_t)c->channels, n = (size_t)c->kernel_w * channels, row = (size_t)c->width * channels;
+    int whole = c->a->dilation[1] == 1 && at->w >= 0 && at->w + c->kernel_w <= c->width;
+    for (int i = 0, h = at->h; i < c->kernel_h; i++, h += c->a->dilation[0], to += n) {
+        const int8_t *line = h >= 0 && h < c->height ? at->image + (size_t)h * row : NULL;
+        if (whole && line) convert(line + (size_t)at->w * channels, to, n);
+        else gather_edge(c, line, at->w, to);
+    }
+}
+
+/* Whether the patches are the image as it lies: a 1×1 window. */
+static int is_matrix(const ek_q_conv *c) {
+    const ek_q_conv2d_attrs *a = c->a;
+    int one = c->kernel_h == 1 && c->kernel_w == 1 && a->stride[0] == 1 && a->stride[1] == 1;
+    return one && c->out_h == c->height && c->out_w == c->width && !a->padding[0] && !a->padding[2];
+}
+
+/* The patches of some rows; zeros in the last depths, whose weights are none. */
+static void gather_rows(const ek_q_conv *c, size_t row, size_t rows, ek_q_number *to) {
+    size_t length = patch_length(c);
+    int matrix = is_matrix(c);
+    place at = place_of(c, row);
+    for (size_t i = 0; i < rows; i++, to += length) {
+        if (matrix) convert(c->x + (row + i) * c->depth, to, c->depth);
+        else gather(c, &at, to), step(c, &at);
+        fill(to + c->depth, 0, length - c->depth);
+    }
+}
+
+/* --- products --- */
+
+/* The products of one group of depths, added to the sums. */
+EK_INLINE void add_products(ek_vi *sum, const ek_q_number *a, const ek_q_weight *b) {
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_DOTPROD)
+    int16_t pair;
+    memcpy(&pair, a, sizeof pair);
+    int8x16_t x = vreinterpretq_s8_s16(vdupq_n_s16(pair));
+    EK_UNROLL
+    for (int v = 0; v < EK_Q_VECTORS; v += 2) {
+        int8x16_t w = vld1q_s8(b + v * EK_LANES * EK_Q_DEPTHS);
+        sum[v] = vpadalq_s16(sum[v], vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+        sum[v + 1] = vpadalq_s16(sum[v + 1], vmull_high_s8(w, x));
+    }
+#else
+    int32_t group;
+    memcpy(&group, a, sizeof group);
+    ek_vi x = (ek_vi){0} + group;
+    EK_UNROLL
+    for (int v = 0; v < EK_Q_VECTORS; v++) {
+        ek_vi w = *(const vector_anywhere *)(const void *)(b + v * EK_LANES * EK_Q_DEPTHS);
+        sum[v] = ek_q_dot(sum[v], x, w);
+    }
+#endif
+}
+
+/* TILE rows of patches times one block; the first `rows` of them are results, from `pixel` on. */
+EK_INLINE void multiply(const ek_q_out *to, const ek_q_number *a, size_t groups, const ek_q_weight *b, const int32_t *start, size_t pixel, size_t rows) {
+    size_t length = groups * EK_Q_DEPTHS;
+    ek_vi sum[TILE][EK_Q_VECTORS];
+    EK_UNROLL
+    for (int i = 0; i < TILE; i++)
+        EK_UNROLL
+        for (int v = 0; v < EK_Q_VECTORS; v++) sum[i][v] = *(const vector_anywhere *)(start + v * EK_LANES);
+    for (size_t k = 0; k < groups; k++, a += EK_Q_DEPTHS, b += EK_Q_BLOCK * EK_Q_DEPTHS)
+        EK_UNROLL
+        for (size_t i = 0; i < TILE; i++) add_products(sum[i], a + i * length, b);
+    if (rows >= TILE) {
+        ek_q_finish(to, sum, pixel, TILE);
+        return;
+    }
+    ek_vi done[TILE][EK_Q_VECTORS]; /* sums that are counted through would not stay in registers */
+    memcpy(done, sum, sizeof done);
+    for (size_t i = 0; i < rows; i++) ek_q_finish(to, &done[i], pixel + i, 1);
+}
+
+/* What the rows after these are gathered from, where that is plain. */
+static ek_ahead next_rows(const ek_q_conv *c, size_t row, size_t end, size_t steps) {
+    size_t rows = end - row < ROWS ? end - row : ROWS, bytes = is_matrix(c) ? rows * c->depth : 0;
+    return ek_ahead_of((const float *)(const void *)(c->x + row * c->depth), bytes / sizeof(float), steps);
+}
+
+static void part(void *context, int index, int count) {
+    const ek_q_conv *c = context;
+    ek_q_number *patches = (ek_q_number *)(void *)((char *)c->work + (size_t)index * patches_bytes(c));
+    const ek_q_layer layer = c->layer;
+    size_t groups = groups_of(c), blocks = c->blocks;
+    ek_range r = ek_share(c->rows, ROWS, index, count);
+    for (size_t row = r.begin; row < r.end; row += ROWS) {
+        size_t rows = r.end - row < ROWS ? r.end - row : ROWS;
+        gather_rows(c, row, rows, patches);
+        ek_ahead next = next_rows(c, row + rows, r.end, blocks * ((rows + TILE - 1) / TILE));
+        for (size_t block = 0; block < blocks; block++) {
+            const ek_q_weight *b = (const ek_q_weight *)layer.weights + block * groups * EK_Q_BLOCK * EK_Q_DEPTHS;
+            const ek_q_out to = ek_q_out_of(c, block);
+            for (size_t i = 0; i < rows; i += TILE, ek_ahead_step(&next))
+                multiply(&to, patches + i * groups * EK_Q_DEPTHS, groups, b, layer.start + block * EK_Q_BLOCK, row + i, rows - i);
+        }
+    }
+}
+
+void EK_NAME(ek_q_dense)(const ek_q_conv *c) { ek_pool_run(c->call->pool, part, (void *)c); }
