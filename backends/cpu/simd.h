@@ -91,7 +91,11 @@ EK_INLINE uint32_t ek_bits_of(ek_vi truth) {
     return bits;
 #else
     ek_vi bit = truth & ((ek_vi){0} + 1) << ek_lane_numbers();
+#if defined(__aarch64__)
+    return (uint32_t)__builtin_reduce_add(bit); /* one instruction, where taking the lanes one by one takes seven */
+#else
     return (uint32_t)(bit[0] | bit[1] | bit[2] | bit[3]);
+#endif
 #endif
 }
 
