@@ -8,7 +8,7 @@ from benchmarks.peers.workers import torch_eager
 
 
 class ChannelsLast(torch_eager.Peer):
-    version = torch.__config__.show()  # type: ignore[no-untyped-call]
+    version = str(torch.__config__.show())
 
 
 class Planar(ChannelsLast):

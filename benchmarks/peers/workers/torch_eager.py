@@ -46,7 +46,7 @@ class Net:
 
 
 class Peer(Trainer):
-    version = torch.__version__
+    version: str = torch.__version__
     layout = torch.channels_last  #: of images and filters
 
     def __init__(self, job: Job) -> None:
