@@ -51,6 +51,15 @@ EK_INLINE ek_vf ek_select(ek_vi truth, ek_vf a, ek_vf b) { return (ek_vf)((truth
 EK_INLINE ek_vf ek_at_least(ek_vf v, ek_vf limit) { return ek_select(limit > v, limit, v); }
 EK_INLINE ek_vf ek_at_most(ek_vf v, ek_vf limit) { return ek_select(limit < v, limit, v); }
 
+/* v between limits that are not NaN; NaN passes. */
+EK_INLINE ek_vf ek_between(ek_vf v, ek_vf low, ek_vf high) {
+#if defined(__aarch64__)
+    return __builtin_elementwise_minimum(__builtin_elementwise_maximum(v, low), high); /* an instruction each */
+#else
+    return ek_at_most(ek_at_least(v, low), high);
+#endif
+}
+
 EK_INLINE ek_vi ek_lane_numbers(void) {
     ek_vi lane;
     EK_UNROLL
