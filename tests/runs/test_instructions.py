@@ -22,7 +22,7 @@ from tests.virtual.conftest import need
 
 pytestmark = pytest.mark.slow
 
-STEPS = 3
+STEPS = 8
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def test_steps_take_the_same_instructions_and_do_pytorchs_work(board: CountingBo
     first, second = (run_edgekit(board, job, STEPS, tmp_path / name) for name in ("first", "second"))
     assert len(first.counts) == STEPS
     assert first.losses == second.losses
-    assert first.median == pytest.approx(second.median, rel=0.02), "the kernel's timer and the SSH server take some"
+    least = min(first.counts), min(second.counts)  # the SSH server has the same core, and takes some of a step now and then
+    assert least[0] == pytest.approx(least[1], rel=0.02)
 
     peer = Peer(job)
     losses, _ = peer.run(STEPS + 1)
