@@ -264,8 +264,8 @@ class _Runner:
         return self._worker.ask({"do": what, **arguments}, timeout)
 
 
-def make_job(work: Work, folder: Path) -> Job:
-    """The same network, batch and choice of parameters for all."""
+def make_job(work: Work, folder: Path, board: str = "local") -> Job:
+    """The same network, batch and choice of parameters for all; edgekit's program is for ``board``."""
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(work.batch, 3, work.size, work.size, generator=generator)
     targets = torch.randint(CLASSES, (work.batch,), generator=generator)
@@ -273,7 +273,7 @@ def make_job(work: Work, folder: Path) -> Job:
     fractions = choose(capture(network, (inputs, targets), "cross_entropy"), work.update).fractions
     parts = _parts(network, fractions)
     lr = _learning_rate(network, fractions, parts, inputs, targets)
-    program = edgekit.compile(network, (inputs, targets), board="local", update=work.update, optimizer=edgekit.SGD(lr=lr))
+    program = edgekit.compile(network, (inputs, targets), board=board, update=work.update, optimizer=edgekit.SGD(lr=lr))
     layers, parameters = describe(network)
     job = Job(folder, layers, frozenset(fractions), lr, work.threads, parts)
     job.save(parameters, inputs.numpy(), targets.numpy())

@@ -61,10 +61,17 @@ class Stopped:
     how: Literal["shut down", "switched off", "killed", "was not running"]
 
 
-def start(settings: Settings, update: bool = False, timeout: float = BOOT_SECONDS, progress: Progress = silent) -> Started:
+def start(
+    settings: Settings,
+    update: bool = False,
+    timeout: float = BOOT_SECONDS,
+    progress: Progress = silent,
+    home: Path | None = None,
+) -> Started:
     """Boot a board and wait until it answers. One that runs already is left as it is.
 
-    ``update`` asks the package sources for newer packages. ``timeout`` is in seconds, from QEMU's start.
+    ``update`` asks the package sources for newer packages. ``timeout`` is in seconds, from QEMU's start. ``home`` is a folder
+    whose files a new board has in its /home.
 
     Raises:
         InputError: the port is taken, or the name belongs to another device.
@@ -79,7 +86,7 @@ def start(settings: Settings, update: bool = False, timeout: float = BOOT_SECOND
             return Started(board, already=True, seconds=0.0)
         _check_name(settings)
         settings = replace(settings, port=_choose_port(settings, board))
-        kernel = _prepare(settings, update, progress)
+        kernel = _prepare(settings, update, progress, home)
         return _boot(settings, kernel, timeout, progress)
 
 
@@ -163,7 +170,7 @@ def _some_port() -> int:
         return port
 
 
-def _prepare(settings: Settings, update: bool, progress: Progress) -> Path:
+def _prepare(settings: Settings, update: bool, progress: Progress, home: Path | None) -> Path:
     """All files that a board needs; returns its kernel."""
     tool(qemu.program(settings))
     if settings.machine == M7:
@@ -174,7 +181,7 @@ def _prepare(settings: Settings, update: bool, progress: Progress) -> Path:
     with storage_errors(f"cannot use the folder {folder}"):
         folder.mkdir(mode=0o700, exist_ok=True)
         everywhere = image.initramfs.read_bytes()
-    make_disk(folder / qemu.DISK, settings.disk)
+    make_disk(folder / qemu.DISK, settings.disk, home)
     write_atomic(folder / qemu.INITRAMFS, everywhere + _own_part(settings.name), mode=0o600)
     write_record(settings)
     return image.kernel

@@ -17,6 +17,7 @@ from edgekit.virtual.known_hosts import enrol, forget, known_hosts_file
 from edgekit.virtual.qemu import running_pid
 from edgekit.virtual.registry import board_folder, find, known, virtual_boards, write_record
 from edgekit.virtual.settings import MIB, Settings
+from edgekit.virtual.tools import tool
 from tests.virtual.conftest import need
 
 HOLD = """
@@ -71,6 +72,15 @@ def test_a_disk_takes_room_only_as_it_is_filled_and_is_kept(tmp_path: Path) -> N
     make_disk(disk, 8 * MIB)
     assert disk.stat() == before
     make_disk(tmp_path / "small.img", 8 * MIB)
+
+
+def test_a_new_disk_has_the_files_that_it_is_given(tmp_path: Path) -> None:
+    need("mkfs.ext4", "debugfs")
+    (tmp_path / "home" / "inner").mkdir(parents=True)
+    (tmp_path / "home" / "inner" / "file").write_text("from the host")
+    make_disk(tmp_path / "home.img", 8 * MIB, tmp_path / "home")
+    said = subprocess.run((tool("debugfs"), "-R", "cat /inner/file", str(tmp_path / "home.img")), capture_output=True, text=True)
+    assert said.stdout == "from the host"
 
 
 def test_a_pid_file_counts_while_it_is_locked(tmp_path: Path) -> None:

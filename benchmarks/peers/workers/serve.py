@@ -103,7 +103,7 @@ class _Worker:
                 return {"growth_bytes": peak - self._loaded, "process_bytes": peak}
             case "parameters":
                 given, parts = self._job.parameters(), self._job.parts
-                return {name: _state(given[name], array, parts.get(name)) for name, array in self.trainer.parameters().items()}
+                return {name: state_of(given[name], array, parts.get(name)) for name, array in self.trainer.parameters().items()}
         raise ValueError(f"unknown request {request}")
 
     def _cpu(self) -> float:
@@ -117,7 +117,8 @@ class _Worker:
         return (self._cpu() - used) / waited
 
 
-def _state(before: Array, now: Array, part: Part | None) -> dict[str, Any]:
+def state_of(before: Array, now: Array, part: Part | None = None) -> dict[str, Any]:
+    """What is said of a parameter: its digest, and how far it moved; ``part``: of it to be trained, None: all."""
     if before.shape != now.shape:
         raise ValueError(f"a parameter of {before.shape} came back as {now.shape}")
     change = (now - before).astype(np.float64)

@@ -15,10 +15,10 @@ from benchmarks.peers.workers.serve import Trainer
 class Net:
     """The layers, with the trained parameters alone asking for gradients."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, layout: torch.memory_format = torch.channels_last) -> None:
         self.layers = job.layers
         self.values = {
-            name: nn.Parameter(_channels_last(torch.from_numpy(array)), requires_grad=name in job.trained)
+            name: nn.Parameter(_in(layout, torch.from_numpy(array)), requires_grad=name in job.trained)
             for name, array in job.parameters().items()
         }
 
@@ -46,13 +46,14 @@ class Net:
 
 
 class Peer(Trainer):
-    version = torch.__version__
+    version: str = torch.__version__
+    layout = torch.channels_last  #: of images and filters
 
     def __init__(self, job: Job) -> None:
         torch.set_num_threads(job.threads)
-        self.net = Net(job)
+        self.net = Net(job, self.layout)
         inputs, targets = job.batch()
-        self.inputs, self.targets = _channels_last(torch.from_numpy(inputs)), torch.from_numpy(targets)
+        self.inputs, self.targets = _in(self.layout, torch.from_numpy(inputs)), torch.from_numpy(targets)
         self.optimizer = torch.optim.SGD([p for p in self.net.values.values() if p.requires_grad], lr=job.lr, fused=True)
         self.loss: Callable[[], torch.Tensor] = self._loss
         #: (a parameter, what is frozen of its gradient), where only a part is trained
@@ -75,5 +76,5 @@ class Peer(Trainer):
         return {name: p.detach().numpy() for name, p in self.net.values.items()}
 
 
-def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+def _in(layout: torch.memory_format, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(memory_format=layout) if tensor.dim() == 4 else tensor
