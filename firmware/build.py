@@ -86,7 +86,7 @@ class Job:
     arguments: tuple[str, ...]
 
 
-_PRODUCTS_OF_BYTES = frozenset({"q_conv2d", "q_dense", "q_depthwise"})
+_PRODUCTS_OF_BYTES = frozenset({"q_conv2d", "q_dense"})
 _X86 = (
     Isa("avx512_vnni", ("-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"), only=_PRODUCTS_OF_BYTES),
     Isa("avx2_vnni", ("-march=x86-64-v3", "-mavxvnni"), only=_PRODUCTS_OF_BYTES),
@@ -194,6 +194,9 @@ TARGETS: dict[str, Target] = {
 _COMPACT = {
     "check_ops": ("-Oz",),
     "dropout": ("-Os", "-fno-vectorize"),
+    "loss": ("-Os",),
+    "unary": ("-Os",),
+    "update": ("-O3", "-fno-unroll-loops"),
     "shape": ("-Oz", "-fno-vectorize"),
 }
 

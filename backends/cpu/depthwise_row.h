@@ -30,7 +30,7 @@ void EK_NAME(ek_depthwise_row_weights)(const ek_row *row, float *sums, float *to
 #if defined(__x86_64__) && !defined(__AVX2__)
 enum { EK_TILED_TAPS = 0 };
 #else
-enum { EK_TILED_TAPS = 5 };
+enum { EK_TILED_TAPS = 3 };
 #endif
 
 /* How many results share a pass over the channels: tiles of 4, 7 and 8 exist, and sizes in use divide well by one of

@@ -26,7 +26,7 @@ static size_t factors_bytes(const ek_q_conv *c) { return ek_q_up(c->blocks * siz
 static size_t starts_bytes(const ek_q_conv *c) { return ek_q_up(c->blocks * EK_Q_BLOCK * sizeof(int32_t)); }
 
 static size_t weights_bytes(const ek_q_conv *c) {
-    return ek_q_up(ek_q_is_depthwise(c) ? EK_NAME(ek_q_depthwise_bytes)(c) : EK_NAME(ek_q_dense_bytes)(c));
+    return ek_q_up(ek_q_is_depthwise(c) ? EK_Q_DEPTHWISE(ek_q_depthwise_bytes)(c) : EK_NAME(ek_q_dense_bytes)(c));
 }
 
 static size_t layer_bytes(const ek_q_conv *c) { return 64 + factors_bytes(c) + starts_bytes(c) + weights_bytes(c); }
@@ -86,7 +86,7 @@ static void make_layer(const ek_q_conv *c, char *at) {
     }
     *(int *)(void *)at = exact;
     char *weights = at + 64 + factors_bytes(c) + starts_bytes(c);
-    if (ek_q_is_depthwise(c)) EK_NAME(ek_q_depthwise_pack)(c, weights);
+    if (ek_q_is_depthwise(c)) EK_Q_DEPTHWISE(ek_q_depthwise_pack)(c, weights);
     else EK_NAME(ek_q_dense_pack)(c, weights);
 }
 
@@ -139,7 +139,7 @@ static void prepare(const ek_call *call, void *to) {
 
 static size_t scratch_bytes(const ek_call *call, int threads) {
     ek_q_conv c = conv_of(call);
-    size_t work = ek_q_is_depthwise(&c) ? EK_NAME(ek_q_depthwise_work)(&c, threads) : EK_NAME(ek_q_dense_work)(&c, threads);
+    size_t work = ek_q_is_depthwise(&c) ? EK_Q_DEPTHWISE(ek_q_depthwise_work)(&c, threads) : EK_NAME(ek_q_dense_work)(&c, threads);
     return work + (is_frozen(call) ? 0 : layer_bytes(&c));
 }
 
@@ -152,7 +152,7 @@ static void run(const ek_call *call) {
         c.work = (char *)call->scratch + layer_bytes(&c);
     }
     c.layer = layer_at(&c, call->prepared ? call->prepared : call->scratch);
-    if (ek_q_is_depthwise(&c)) EK_NAME(ek_q_depthwise)(&c);
+    if (ek_q_is_depthwise(&c)) EK_Q_DEPTHWISE(ek_q_depthwise)(&c);
     else EK_NAME(ek_q_dense)(&c);
 }
 

@@ -172,9 +172,19 @@ size_t EK_NAME(ek_q_dense_bytes)(const ek_q_conv *c);
 void EK_NAME(ek_q_dense_pack)(const ek_q_conv *c, void *to);
 size_t EK_NAME(ek_q_dense_work)(const ek_q_conv *c, int threads);
 void EK_NAME(ek_q_dense)(const ek_q_conv *c);
-size_t EK_NAME(ek_q_depthwise_bytes)(const ek_q_conv *c);
-void EK_NAME(ek_q_depthwise_pack)(const ek_q_conv *c, void *to);
-size_t EK_NAME(ek_q_depthwise_work)(const ek_q_conv *c, int threads);
-void EK_NAME(ek_q_depthwise)(const ek_q_conv *c);
+/* A depthwise product has no use for dot products of bytes: sets with them take the kernels of the set that they are added to. */
+#if defined(__AVX512VNNI__)
+#define EK_Q_DEPTHWISE(name) name##_avx512
+#elif defined(__AVXVNNI__)
+#define EK_Q_DEPTHWISE(name) name##_avx2
+#elif defined(__ARM_FEATURE_DOTPROD) && defined(__linux__)
+#define EK_Q_DEPTHWISE(name) name##_neon
+#else
+#define EK_Q_DEPTHWISE(name) EK_NAME(name)
+#endif
+size_t EK_Q_DEPTHWISE(ek_q_depthwise_bytes)(const ek_q_conv *c);
+void EK_Q_DEPTHWISE(ek_q_depthwise_pack)(const ek_q_conv *c, void *to);
+size_t EK_Q_DEPTHWISE(ek_q_depthwise_work)(const ek_q_conv *c, int threads);
+void EK_Q_DEPTHWISE(ek_q_depthwise)(const ek_q_conv *c);
 
 #endif

@@ -21,12 +21,12 @@ typedef int8_t bytes_anywhere __attribute__((vector_size(EK_Q_BLOCK), aligned(1)
 
 static size_t taps_h(const ek_q_conv *c) { return ((size_t)c->kernel_h + ROWS_A_TAP - 1) / ROWS_A_TAP; }
 
-size_t EK_NAME(ek_q_depthwise_bytes)(const ek_q_conv *c) {
+size_t EK_Q_DEPTHWISE(ek_q_depthwise_bytes)(const ek_q_conv *c) {
     return c->blocks * (size_t)c->kernel_w * taps_h(c) * TAP * sizeof(packed);
 }
 
 /* to[block][column of the kernel][row or pair of rows][channel][row of the pair] */
-void EK_NAME(ek_q_depthwise_pack)(const ek_q_conv *c, void *where) {
+void EK_Q_DEPTHWISE(ek_q_depthwise_pack)(const ek_q_conv *c, void *where) {
     packed *to = where;
     for (size_t block = 0; block < c->blocks; block++)
         for (size_t j = 0; j < (size_t)c->kernel_w; j++)
@@ -60,7 +60,7 @@ static size_t columns_bytes(const ek_q_conv *c) {
     return ROWS_A_TAP == 1 ? 0 : ek_q_up(((size_t)c->width + 1) * column_length(c) * sizeof(packed));
 }
 
-size_t EK_NAME(ek_q_depthwise_work)(const ek_q_conv *c, int threads) { return aside_bytes(c) + columns_bytes(c) * (size_t)threads; }
+size_t EK_Q_DEPTHWISE(ek_q_depthwise_work)(const ek_q_conv *c, int threads) { return aside_bytes(c) + columns_bytes(c) * (size_t)threads; }
 
 static int is_over_input(const ek_q_conv *c) { return c->call->out[EK_Q_CONV2D_Y] == c->call->in[EK_Q_CONV2D_X]; }
 
@@ -224,14 +224,13 @@ EK_INLINE void make_row(const row *r, int kernel_h, int kernel_w) {
 
 #endif
 
+/* The most usual kernel has its loops unrolled. */
+static void make_small_row(const row *r) { make_row(r, 3, 3); }
+
 static void make_any_row(const row *r) { make_row(r, r->c->kernel_h, r->c->kernel_w); }
 
-/* The usual kernels have their loops unrolled. */
 static void make(const row *r) {
-    int h = r->c->kernel_h, w = r->c->kernel_w;
-    if (h == 3 && w == 3) make_row(r, 3, 3);
-    else if (h == 5 && w == 5) make_row(r, 5, 5);
-    else if (h == 7 && w == 7) make_row(r, 7, 7);
+    if (r->c->kernel_h == 3 && r->c->kernel_w == 3) make_small_row(r);
     else make_any_row(r);
 }
 
@@ -264,4 +263,4 @@ static void part(void *context, int index, int count) {
     }
 }
 
-void EK_NAME(ek_q_depthwise)(const ek_q_conv *c) { ek_pool_run(c->call->pool, part, (void *)c); }
+void EK_Q_DEPTHWISE(ek_q_depthwise)(const ek_q_conv *c) { ek_pool_run(c->call->pool, part, (void *)c); }
