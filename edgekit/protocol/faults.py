@@ -28,7 +28,8 @@ _FAULTS: dict[Status, tuple[type[EdgekitError], str]] = {
     Status.BAD_REQUEST: (DeviceError, _VERSIONS),
     Status.BUSY: (
         BusyError,
-        "`edgekit stop {device}` stops it; where it has a name, `edgekit attach {device} NAME` watches it",
+        "`edgekit stop {device}` stops it; a board that keeps sessions shows it with `edgekit sessions {device}`, and "
+        "`edgekit attach {device} ID` watches it",
     ),
     Status.NO_PROGRAM: (DeviceError, "load a program first"),
     Status.NO_SESSION: (NoSession, "`edgekit sessions {device}` shows those that there are"),
