@@ -70,7 +70,7 @@ def test_a_data_set_larger_than_the_disk(bare: Remote, monkeypatch: pytest.Monke
     inputs, targets = sample_data(220_000)
     big: dict[str, Any] = {"inputs": inputs, "targets": targets}
     options: dict[str, Any] = {"epochs": 2, "seed": SEED, "reset": True}
-    with edgekit.connect("local", threads=1) as device:
+    with edgekit.connect("local") as device:  # as many threads as there: their number is part of the rounding
         whole = device.train(program, big, run_dir="whole", **options)
         losses, weights = [r.loss for r in whole], whole.state()["w"]
         metrics = device.evaluate(program, big)
