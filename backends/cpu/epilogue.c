@@ -23,9 +23,6 @@ EK_INLINE void store_bits(uint8_t *row, size_t at, uint32_t bits, int n) {
     }
 }
 
-/* A limit, or `none` where there is none. */
-EK_INLINE float no_nan(float limit, float none) { return limit == limit ? limit : none; }
-
 EK_INLINE ek_vf hardsigmoid(ek_vf v) {
     return ek_at_most(ek_at_least(v + 3.0f, ek_splat(0.0f)), ek_splat(6.0f)) * (1.0f / 6.0f);
 }
@@ -68,7 +65,7 @@ EK_INLINE void finish_step(variant is, const ek_epilogue *e, const float *acc, s
         if (extras && e->add) v += ek_read(e->add + at, lane, n);
         if (extras && e->pre) ek_write(e->pre + at, v, lane, n);
         if (kind == EK_CLAMP) {
-            v = ek_between(v, ek_splat(no_nan(e->low, -INFINITY)), ek_splat(no_nan(e->high, INFINITY)));
+            v = ek_between(v, ek_low_limit(e), ek_high_limit(e));
             if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= e->high)) << lane;
         } else if (kind == EK_SAVED_BITS) {
             v = ek_select(ek_truth_of(saved >> lane), v, (ek_vf){0});

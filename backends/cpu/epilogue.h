@@ -45,6 +45,10 @@ EK_INLINE void ek_epilogue_limits(ek_epilogue *e, int32_t act) {
     e->high = act == EK_FN_RELU6 ? 6.0f : NAN;
 }
 
+/* The clamp's limits for ek_between: infinite where there are none. */
+EK_INLINE ek_vf ek_low_limit(const ek_epilogue *e) { return ek_splat(e->low == e->low ? e->low : -INFINITY); }
+EK_INLINE ek_vf ek_high_limit(const ek_epilogue *e) { return ek_splat(e->high == e->high ? e->high : INFINITY); }
+
 EK_INLINE ek_epilogue ek_forward_epilogue(const ek_call *call, int32_t act) {
     const ek_tensor *y = call->out_t[EK_LINEAR_Y];
     ek_epilogue e = {.columns = y->dim[y->rank - 1], .bias = call->in[EK_LINEAR_BIAS],

@@ -27,7 +27,7 @@ EK_INLINE void finish_sums(int backward, int mask, int stream, const ek_epilogue
     const uint8_t *saved = backward ? (const uint8_t *)e->saved + row * e->mask_bytes + column / 8 : NULL;
     uint8_t *masks = mask ? e->mask + row * e->mask_bytes + column / 8 : NULL;
     size_t columns = e->columns, mask_bytes = e->mask_bytes;
-    ek_vf low = ek_splat(e->low), high = ek_splat(e->high), bias[EK_TILE_VECTORS];
+    ek_vf low = ek_low_limit(e), high = ek_high_limit(e), top = ek_splat(e->high), bias[EK_TILE_VECTORS];
     EK_UNROLL
     for (int j = 0; j < EK_TILE_VECTORS; j++) bias[j] = e->bias ? ek_load(e->bias + column + j * EK_LANES) : (ek_vf){0};
     EK_UNROLL
@@ -38,8 +38,8 @@ EK_INLINE void finish_sums(int backward, int mask, int stream, const ek_epilogue
         for (int j = 0; j < EK_TILE_VECTORS; j++) {
             ek_vf v = acc[i][j];
             if (backward) v = ek_select(ek_truth_of(bits >> j * EK_LANES), v, (ek_vf){0});
-            else v = ek_at_most(ek_at_least(v + bias[j], low), high);
-            if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= high)) << j * EK_LANES;
+            else v = ek_between(v + bias[j], low, high);
+            if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= top)) << j * EK_LANES;
             if (stream) ek_stream(y + j * EK_LANES, v);
             else ek_store(y + j * EK_LANES, v);
         }
