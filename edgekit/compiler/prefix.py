@@ -9,18 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from edgekit.compiler.by_sample import by_sample
 from edgekit.compiler.dead import remove_dead
 from edgekit.compiler.rewrite import roots, with_nodes
 from edgekit.graph.entry import FILLED, Entry, Port, Role
 from edgekit.graph.graph import Graph, Node
-from edgekit.graph.op import Op
-from edgekit.graph.ops.conv import Conv2d
-from edgekit.graph.ops.elementwise import Affine, Binary, Reduce, Unary
-from edgekit.graph.ops.linear import Linear
-from edgekit.graph.ops.loss import Softmax
-from edgekit.graph.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from edgekit.graph.ops.quantized import Dequantize, QAdd, QConv2d, QMean, Quantize
-from edgekit.graph.ops.shape import Concat, Permute, Reshape, Slice
+from edgekit.graph.ops.shape import Reshape
 from edgekit.graph.value import DType, Value
 
 #: Operations that take as long as reading a byte of the boundary: a board of 10 GFLOP/s with a card that reads 50 MB/s.
@@ -41,7 +35,7 @@ class Split:
 def split_prefix(step: Entry, batch: int) -> Split | None:
     """Cut a lowered ``train_step`` where that saves most; None where little or nothing is frozen at its beginning."""
     root = roots(step.graph)
-    frozen = _frozen(step, batch, root)
+    frozen = [node for node in by_sample(step, batch) if not isinstance(node.op, Reshape)]
     costs = {node: node.op.flops(node) for node in step.graph.nodes if not isinstance(node.op, Reshape)}
     left = least = sum(costs[node] for node in frozen)
     best = 0
@@ -53,43 +47,6 @@ def split_prefix(step: Entry, batch: int) -> Split | None:
             best, least = count, cost
     saved = sum(costs[node] for node in frozen[:best])
     return _cut(step, frozen[:best], root) if best and saved >= _WORTH * sum(costs.values()) else None
-
-
-def _frozen(step: Entry, batch: int, root: Mapping[Value, Value]) -> list[Node]:
-    """The nodes, without views, that depend on samples and constants alone, each sample's rows on that sample."""
-    known = {p.value for p in step.ports if p.role is Role.INPUT and p.value.shape[0] == batch}
-    found = []
-    for node in step.graph.nodes:
-        varying = [v for v in node.reads if root.get(v, v) not in step.graph.constants]
-        if not node.op.mutates and varying and all(v in known for v in varying) and _by_sample(node, varying, batch):
-            known.update(node.writes)
-            if not isinstance(node.op, Reshape):
-                found.append(node)
-    return found
-
-
-#: Ops whose result's row i depends on the operands' rows i, where all have as many axes.
-_ROWWISE: frozenset[type[Op]] = frozenset(
-    {Affine, AdaptiveAvgPool2d, AvgPool2d, Binary, Conv2d, Dequantize, Linear, MaxPool2d, QAdd, QConv2d, QMean, Quantize, Unary}
-)
-
-
-def _by_sample(node: Node, varying: list[Value], batch: int) -> bool:
-    """Whether the first axis goes through the samples in order, some rows each, before and after the node."""
-    values = [*varying, *node.writes]
-    if any(not v.shape or v.shape[0] % batch for v in values):
-        return False
-    match node.op:
-        case Reshape() | Softmax():
-            return True
-        case Concat(axis=axis) | Slice(axis=axis):
-            return axis != 0
-        case Permute(perm=perm):
-            return perm[0] == 0
-        case Reduce(axes=axes):
-            return not axes & 1
-        case op:
-            return type(op) in _ROWWISE and len({len(v.shape) for v in values}) == 1
 
 
 def _boundary(graph: Graph, prefix: list[Node], root: Mapping[Value, Value]) -> list[Value]:

@@ -8,26 +8,17 @@ numbers stay the same (Chen et al., "Training Deep Nets with Sublinear Memory Co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
+from edgekit.compiler.by_sample import by_sample
 from edgekit.compiler.rewrite import roots, with_nodes
-from edgekit.graph.entry import Entry, Role
+from edgekit.graph.entry import Entry
 from edgekit.graph.graph import Graph, Node
-from edgekit.graph.op import Op
-from edgekit.graph.ops.conv import Conv2d
-from edgekit.graph.ops.elementwise import Affine, Binary, Unary
-from edgekit.graph.ops.linear import Linear
-from edgekit.graph.ops.pool import AvgPool2d, MaxPool2d
-from edgekit.graph.ops.quantized import Dequantize, QAdd, QConv2d, Quantize
-from edgekit.graph.ops.shape import Concat, Permute, Reshape, Slice
+from edgekit.graph.ops.shape import Concat, Reshape, Slice
 from edgekit.graph.value import Type, Value
 
 _LARGE = 4 << 20  #: bytes that a node reads and makes for the whole batch: more than stays in a core's caches
 _SMALL = 1 << 20  #: bytes of all samples' results that are put together
-_OPS: frozenset[type[Op]] = frozenset(
-    {Affine, AvgPool2d, Binary, Conv2d, Dequantize, Linear, MaxPool2d, Permute, QAdd, QConv2d, Quantize, Reshape, Unary}
-)
 
 
 def group_samples(entry: Entry, batch: int, within: Graph | None = None) -> Entry:
@@ -35,7 +26,7 @@ def group_samples(entry: Entry, batch: int, within: Graph | None = None) -> Entr
 
     ``within``: only what this graph computes too, in the same groups as there.
     """
-    found = _by_sample(entry, batch)
+    found = by_sample(entry, batch)
     if within is not None:
         theirs = {v for node in within.nodes for v in node.writes}
         found = (node for node in found if theirs.issuperset(node.writes))
@@ -46,32 +37,6 @@ def group_samples(entry: Entry, batch: int, within: Graph | None = None) -> Entr
     counts = [n for n in range(1, len(Concat.operands) + 1) if batch % n == 0]
     count = next((n for n in counts if most <= n * _LARGE), counts[-1])
     return replace(entry, graph=_grouped(entry.graph, region, count)) if count > 1 else entry
-
-
-def _by_sample(entry: Entry, batch: int) -> Iterator[Node]:
-    """The nodes, in order, that depend on samples and on what does not change meanwhile, each sample's rows on that sample's."""
-    root = roots(entry.graph)
-    fixed = {*entry.graph.constants}
-    if not any(node.op.mutates for node in entry.graph.nodes):
-        fixed |= {*entry.graph.state}
-    known = {p.value for p in entry.ports if p.role is Role.INPUT and p.value.shape[0] == batch}
-    for node in entry.graph.nodes:
-        varying = [v for v in node.reads if root.get(v, v) not in fixed]
-        if varying and all(v in known for v in varying) and _rowwise(node, varying, batch):
-            known.update(node.writes)
-            yield node
-
-
-def _rowwise(node: Node, varying: list[Value], batch: int) -> bool:
-    if any(not v.shape or v.shape[0] % batch for v in (*varying, *node.writes)):
-        return False
-    match node.op:
-        case Permute(perm=perm):
-            return perm[0] == 0
-        case Binary():
-            return list(node.reads) == varying and len({v.shape for v in varying}) == 1
-        case op:
-            return type(op) in _OPS
 
 
 def _large(nodes: list[Node], graph: Graph) -> list[Node]:

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from edgekit.compiler import compile_program, prefix
-from edgekit.graph.builder import Builder
-from edgekit.graph.entry import Entry, Port, Role
+from edgekit.graph.entry import Role
 from edgekit.graph.model import Model
-from edgekit.graph.op import Op
-from edgekit.graph.ops.elementwise import Reduce
-from edgekit.graph.ops.function import Reduction
-from edgekit.graph.ops.linear import Linear
-from edgekit.graph.ops.shape import Concat, Permute, Slice
 from edgekit.graph.ops.update import SgdUpdate
-from edgekit.graph.value import Value
 from edgekit.program import Program
 from edgekit.training.optimizers import SGD
 from edgekit.training.plan import make_plan
@@ -92,27 +85,7 @@ def test_a_board_without_a_disk_gets_no_halves() -> None:
     assert "prefix" not in compile_program(entries, capability=Everything(), batch=2).entries  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "op", [Reduce(Reduction.MEAN, 0b01, keepdims=True), Permute.of(1, 0), Concat(0), Slice(0, 0, 1)], ids=lambda op: op.name
-)
-def test_samples_that_mix_end_the_prefix(op: Op) -> None:
-    """What an op makes of several samples at once cannot be kept for one of them."""
-    build = Builder()
-    x = build.input("x", (2, 2))
-    first = build(Linear(), x, build.constant("w", np.ones((2, 2))), None)
-    mixed = build(op, *([first] * (2 if isinstance(op, Concat) else 1)))
-    last = build(Linear(), mixed, build.constant("v", np.ones((2, 2))), None)
-    step = _step(build, x, last)
-    root: dict[Value, Value] = {}
-    assert [node.outputs[0] for node in prefix._frozen(step, 2, root)] == [first]
-
-
 def test_a_prefix_that_is_worth_little_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefix, "_FLOPS_PER_BYTE", 10**6)
     _net, model = inverted_residuals()
     assert "prefix" not in compiled(model, [list(model.graph.state)[-1].name]).entries
-
-
-def _step(build: Builder, x: Value, y: Value) -> Entry:
-    build.graph.outputs.append(y)
-    return Entry(build.graph, (Port(Role.INPUT, x), Port(Role.OUTPUT, y)))

@@ -10,13 +10,9 @@ import torch
 
 import edgekit
 from edgekit.compiler import compile_program, samples
-from edgekit.graph.builder import Builder
-from edgekit.graph.entry import Entry, Port, Role
+from edgekit.graph.entry import Role
 from edgekit.graph.model import Model
-from edgekit.graph.op import Op
-from edgekit.graph.ops.elementwise import Binary, Reduce, Unary
-from edgekit.graph.ops.function import Arithmetic, Function, Reduction
-from edgekit.graph.ops.shape import Concat, Permute, Slice
+from edgekit.graph.ops.shape import Concat
 from edgekit.program import Program
 from edgekit.sessions.caching import Caching
 from edgekit.training.optimizers import SGD
@@ -65,27 +61,6 @@ def test_an_entry_without_large_arrays_stays(monkeypatch: pytest.MonkeyPatch) ->
     plain = compiled(model, 1)
     whole(monkeypatch)
     assert compiled(model, 1).data == plain.data
-
-
-@pytest.mark.parametrize(
-    "op",
-    [Permute.of(1, 0, 2, 3), Reduce(Reduction.MEAN, 1), Slice(0, 2, 2), Concat(0), Binary(Arithmetic.ADD)],
-    ids=lambda op: op.name,
-)
-def test_what_mixes_samples_is_left_whole(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_groups(monkeypatch)
-    build = Builder()
-    x = build.input("x", (4, 4, 6, 2))
-    y = build(Unary(Function.RELU), x)
-    other = build.constant("other", np.zeros((4, 4, 6, 2), np.float32))
-    z = build(op, *{"concat": (y, y), "binary": (y, other)}.get(op.name, (y,)))
-    build.graph.outputs = [z]
-    entry = samples.group_samples(Entry(build.graph, (Port(Role.INPUT, x), Port(Role.OUTPUT, z))), 4)
-    entry.graph.validate()
-    (last,) = (node for node in entry.graph.nodes if z in node.writes)
-    assert last.op.name == op.name
-    assert last.outputs[0] is z
-    assert sum(isinstance(node.op, Unary) for node in entry.graph.nodes) == 4
 
 
 @pytest.mark.parametrize(("make", "update"), [(mobilenet_v2, "last:2"), (resnet18, "head")])

@@ -49,7 +49,7 @@ def pytorch_run(
 ) -> tuple[list[float], nn.Module]:
     """The same steps by eager PyTorch: the losses and the trained module. A fraction keeps its leading input channels only.
 
-    In double precision: PyTorch's float32 sums differ from run to run, and a sum at ReLU6's edge is then cut in one run and not in another.
+    In double precision: PyTorch's float32 sums differ from run to run, and one at ReLU6's edge is cut in one run only.
     """
     trained = copy.deepcopy(model).double()
     images = images.double()
