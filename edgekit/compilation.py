@@ -59,6 +59,9 @@ class Int8:
         prefix_only: only what lies before the first trained array is computed in int8, all else in float32. A quarter of the
             inputs then gives no ranges: what int8 costs is measured on it (``Program.report().int8_cost``).
         targets: of ``inputs``; with them that measurement has the loss.
+
+    Raises:
+        InputError: something else than tensors, or options that do not go together.
     """
 
     inputs: torch.Tensor | tuple[torch.Tensor, ...]
@@ -67,6 +70,11 @@ class Int8:
     targets: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        import torch
+
+        given = (*(self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)), self.targets)
+        if others := [type(v).__name__ for v in given if not isinstance(v, torch.Tensor | None)]:
+            raise InputError(f"Int8 calibrates on tensors, this is a {others[0]}", "give torch.from_numpy(array)")
         if self.prefix_only and not self.scaled_updates:
             raise InputError("updates of float32 arrays have no scaling to leave out", "leave out scaled_updates or prefix_only")
 

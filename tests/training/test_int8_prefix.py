@@ -162,3 +162,5 @@ def test_what_cannot_be_done_says_so(net: Net, data: dict[str, torch.Tensor]) ->
         compiled(net, {name: a[: 2 * BATCH - 1] for name, a in data.items()})
     with pytest.raises(InputError, match="no scaling to leave out"):
         edgekit.Int8(data["inputs"], scaled_updates=False, prefix_only=True)
+    with pytest.raises(InputError, match="tensors, this is a ndarray"):
+        edgekit.Int8(data["inputs"].numpy())  # type: ignore[arg-type]
