@@ -50,7 +50,7 @@ class Isa:
     name: str
     flags: tuple[str, ...]
     optimization: str = "-O3"
-    only: frozenset[str] = frozenset()
+    only: tuple[str, ...] = ()  # in an order: what is made is found again by the digest of this
 
     def has(self, source: Path) -> bool:
         """Whether a kernel source is compiled for it."""
@@ -86,7 +86,7 @@ class Job:
     arguments: tuple[str, ...]
 
 
-_PRODUCTS_OF_BYTES = frozenset({"q_conv2d", "q_dense"})
+_PRODUCTS_OF_BYTES = ("q_conv2d", "q_dense")
 _X86 = (
     Isa("avx512_vnni", ("-march=x86-64-v4", "-mavx512vnni", "-mprefer-vector-width=512"), only=_PRODUCTS_OF_BYTES),
     Isa("avx2_vnni", ("-march=x86-64-v3", "-mavxvnni"), only=_PRODUCTS_OF_BYTES),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,10 +75,10 @@ def test_builds_once_for_one_content(sources: Path) -> None:
 
 
 def test_two_builders_at_once(sources: Path) -> None:
-    """Both get the same whole program, and nothing unfinished stays."""
+    """Both get the same whole program, whatever order their sets of words are in, and nothing unfinished stays."""
     command = "import sys; from tests.firmware.test_build import build_elsewhere; build_elsewhere(sys.argv[1])"
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda _: _in_process(command, sources), range(2)))
+        results = list(pool.map(lambda seed: _in_process(command, sources, seed), (1, 2)))
     assert results[0] == results[1]
     assert output(Path(results[0])) == "kernels 42"
     assert not list((sources / "cache").rglob(".making-*"))
@@ -91,10 +93,11 @@ def build_elsewhere(folder: str) -> None:
     print(build("run_once", "x86_64-linux"))
 
 
-def _in_process(command: str, sources: Path) -> str:
-    import sys
-
-    done = subprocess.run((sys.executable, "-c", command, str(sources)), capture_output=True, text=True, timeout=120)
+def _in_process(command: str, sources: Path, seed: int) -> str:
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    done = subprocess.run(
+        (sys.executable, "-c", command, str(sources)), capture_output=True, text=True, timeout=120, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
