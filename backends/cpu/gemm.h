@@ -13,6 +13,7 @@
 #include "../../firmware/core/pool.h"
 #include "epilogue.h"
 #include "real.h"
+#include "sgd.h"
 #include "simd.h"
 
 /* The register tile: EK_TILE_ROWS × EK_TILE_VECTORS accumulators, with room for one row of B and a broadcast. */
@@ -97,6 +98,7 @@ typedef struct {
     size_t dy_ld;
     float *dw, *db; /* k rows of n, dw_ld apart; db may be NULL */
     size_t dw_ld;
+    const ek_sgd_row *step; /* not NULL: dw is a parameter, which makes this step; its rows are the gradient's */
 } ek_outer_gemm;
 
 size_t EK_NAME(ek_outer_gemm_scratch)(size_t m, size_t k, size_t n, int threads);

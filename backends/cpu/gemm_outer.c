@@ -118,10 +118,26 @@ static const float *next_line(const ek_outer_gemm *g, size_t m, size_t m_to, siz
     return number < dy + a ? g->a.from.data + m * g->a.ld + k0 + (number - dy) * EK_LINE : there;
 }
 
-/* dw[k0 …, n0 …] from rows [m_from, m_to); into `dw`, whose rows are `ld` apart; db with the first block of each
- * column. */
-static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to, size_t k0, size_t n0, float *dw,
-        size_t ld, float *db) {
+enum { AHEAD = 4 }; /* rows of a parameter, asked for before their turn */
+
+/* A row of sums from column n0 on: dw's, or what a step makes of them. */
+static __attribute__((noinline)) void store_row(const ek_outer_gemm *g, size_t k, size_t n0, size_t n, const float *sums) {
+    size_t at = k * g->dw_ld + n0;
+    if (!g->step) {
+        memcpy(g->dw + at, sums, n * sizeof *sums);
+        return;
+    }
+    ek_sgd_row step = *g->step;
+    step.grad = sums;
+    for (size_t i = 0; i < n && k + AHEAD < g->k; i += EK_LINE) ek_ahead_line(g->dw + at + AHEAD * g->dw_ld + i);
+    if (step.velocity) step.velocity += at;
+    if (step.factor) step.factor += n0;
+    if (step.offset) step.offset += n0;
+    EK_NAME(ek_sgd_steps)(&step, g->dw + at, n);
+}
+
+/* dw[k0 …, n0 …] from rows [m_from, m_to): the sums, whose rows are s.n apart; db with the first block of each column. */
+static const float *sum_block(const job *work, float *buffer, size_t m_from, size_t m_to, size_t k0, size_t n0, float *db) {
     const ek_outer_gemm *g = work->g;
     const blocking *s = &work->s;
     size_t depth = ek_min(s->k, g->k - k0), n = ek_min(s->n, g->n - n0);
@@ -146,8 +162,8 @@ static void sum_block(const job *work, float *buffer, size_t m_from, size_t m_to
                     next_line(g, m + ROWS, m_to, k0, n0, asked, dy.data));
         }
     }
-    for (size_t i = 0; i < depth; i++) memcpy(dw + (k0 + i) * ld + n0, c + i * s->n, n * sizeof *c);
     if (db && k0 == 0) memcpy(db + n0, db_buffer, n * sizeof *db);
+    return c;
 }
 
 static float *part_of(const job *work, int index) {
@@ -161,23 +177,25 @@ static void sum_my_rows(void *context, int index, int count) {
     float *buffer = work->scratch + (size_t)index * buffer_floats(&work->s), *part = part_of(work, index);
     size_t from, to;
     ek_share(g->m, 1, index, count, &from, &to);
-    for (size_t k = 0; k < g->k; k += work->s.k)
-        for (size_t n = 0; n < g->n; n += work->s.n) sum_block(work, buffer, from, to, k, n, part, g->n, part
-                + g->k * g->n);
+    for (size_t k0 = 0; k0 < g->k; k0 += work->s.k)
+        for (size_t n0 = 0; n0 < g->n; n0 += work->s.n) {
+            const float *sums = sum_block(work, buffer, from, to, k0, n0, part + g->k * g->n);
+            for (size_t k = k0; k < ek_min(k0 + work->s.k, g->k); k++, sums += work->s.n)
+                memcpy(part + k * g->n + n0, sums, ek_min(work->s.n, g->n - n0) * sizeof *part);
+        }
 }
 
-static void add_parts(void *context, int index, int count) {
+static __attribute__((minsize)) void add_parts(void *context, int index, int count) {
     const job *work = context;
     const ek_outer_gemm *g = work->g;
     size_t from, to;
     ek_share(g->k + (g->db != NULL), 1, index, count, &from, &to);
     for (size_t i = from; i < to; i++) {
-        float *out = i < g->k ? g->dw + i * g->dw_ld : g->db;
-        for (size_t j = 0; j < g->n; j++) {
-            float sum = part_of(work, 0)[i * g->n + j];
-            for (int t = 1; t < count; t++) sum += part_of(work, t)[i * g->n + j];
-            out[j] = sum;
-        }
+        float *sums = part_of(work, 0) + i * g->n;
+        for (size_t j = 0; j < g->n; j++)
+            for (int t = 1; t < count; t++) sums[j] += part_of(work, t)[i * g->n + j];
+        if (i < g->k) store_row(g, i, 0, g->n, sums);
+        else memcpy(g->db, sums, g->n * sizeof *sums);
     }
 }
 
@@ -188,8 +206,11 @@ static void sum_my_blocks(void *context, int index, int count) {
     float *buffer = work->scratch + (size_t)index * buffer_floats(s);
     size_t across = (g->n + s->n - 1) / s->n, down = (g->k + s->k - 1) / s->k, from, to;
     ek_share(across * down, 1, index, count, &from, &to);
-    for (size_t i = from; i < to; i++)
-        sum_block(work, buffer, 0, g->m, i / across * s->k, i % across * s->n, g->dw, g->dw_ld, g->db);
+    for (size_t i = from; i < to; i++) {
+        size_t k0 = i / across * s->k, n0 = i % across * s->n;
+        const float *sums = sum_block(work, buffer, 0, g->m, k0, n0, g->db);
+        for (size_t k = k0; k < ek_min(k0 + s->k, g->k); k++, sums += s->n) store_row(g, k, n0, ek_min(s->n, g->n - n0), sums);
+    }
 }
 
 void EK_NAME(ek_outer_gemm)(const ek_outer_gemm *g, ek_pool *pool, void *scratch) {

@@ -1,9 +1,10 @@
-/* linear, linear_input_grad, linear_weight_grad: y = act(x @ w + bias + residual) and its gradients. */
+/* linear, linear_input_grad, linear_weight_grad: y = act(x @ w + bias + residual) and its gradients; linear_sgd: the weight's and its
+ * SGD step. */
 #include "gemm.h"
 
 static size_t columns(const ek_tensor *t) { return t->dim[t->rank - 1]; }
 
-static size_t rows(const ek_tensor *t) {
+static __attribute__((noinline, minsize)) size_t rows(const ek_tensor *t) {
     size_t n = 1;
     for (int i = 0; i + 1 < t->rank; i++) n *= t->dim[i];
     return n;
@@ -92,6 +93,28 @@ static void weight_grad_run(const ek_call *call) {
     g.dw = call->out[EK_LINEAR_WEIGHT_GRAD_DW], g.db = call->out[EK_LINEAR_WEIGHT_GRAD_DB];
     EK_NAME(ek_outer_gemm)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(x));
 }
+
+#if !defined(EK_M7) /* whose products sum in the gradient's own array */
+static size_t sgd_scratch(const ek_call *call, int threads) {
+    const ek_tensor *x = call->in_t[EK_LINEAR_SGD_X], *dy = call->in_t[EK_LINEAR_SGD_DY];
+    return EK_NAME(ek_outer_gemm_scratch)(rows(x), columns(x), columns(dy), threads);
+}
+
+static void sgd_run(const ek_call *call) {
+    const ek_linear_sgd_attrs *attrs = call->attrs;
+    const ek_tensor *x = call->in_t[EK_LINEAR_SGD_X], *dy = call->in_t[EK_LINEAR_SGD_DY];
+    ek_sgd_row step = {.velocity = call->in[EK_LINEAR_SGD_VELOCITY], .factor = call->in[EK_LINEAR_SGD_FACTOR],
+            .offset = call->in[EK_LINEAR_SGD_OFFSET], .factor_step = 1, .offset_step = 1, .clip = 1.0f, .lr = attrs->lr,
+            .momentum = attrs->momentum, .weight_decay = attrs->weight_decay, .nesterov = attrs->nesterov};
+    ek_outer_gemm g = {.m = rows(x), .k = columns(x), .n = columns(dy), .dy = call->in[EK_LINEAR_SGD_DY], .step = &step};
+    g.a = (ek_rows){.from.data = call->in[EK_LINEAR_SGD_X], .ld = g.k};
+    g.dy_ld = g.dw_ld = g.n;
+    g.dw = call->in[EK_LINEAR_SGD_PARAM], g.db = call->out[EK_LINEAR_SGD_DB];
+    EK_NAME(ek_outer_gemm)(&g, call->pool, call->scratch);
+}
+
+const ek_kernel EK_NAME(ek_kernel_linear_sgd) = {sgd_scratch, NULL, NULL, sgd_run};
+#endif
 
 const ek_kernel EK_NAME(ek_kernel_linear) = {forward_scratch, forward_prepared, forward_prepare, forward_run};
 const ek_kernel EK_NAME(ek_kernel_linear_input_grad) = {input_grad_scratch, input_grad_prepared, input_grad_prepare,

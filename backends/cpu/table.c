@@ -19,7 +19,13 @@
     K(SGD_UPDATE, sgd_update, isa) K(ACCUMULATE, accumulate, isa) K(FILL, fill, isa) \
     K(SUM_SQUARES, sum_squares, isa) K(CLIP_COEFFICIENT, clip_coefficient, isa) \
     K(QUANTIZE, quantize, isa) K(DEQUANTIZE, dequantize, isa) K(Q_ADD, q_add, isa) \
-    K(Q_MEAN, q_mean, isa)
+    K(Q_MEAN, q_mean, isa) WITH_STEPS(K, isa)
+
+#if defined(EK_M7)
+#define WITH_STEPS(K, isa)
+#else
+#define WITH_STEPS(K, isa) K(LINEAR_SGD, linear_sgd, isa)
+#endif
 
 #define PRODUCTS_OF_BYTES(K, isa) K(Q_CONV2D, q_conv2d, isa)
 

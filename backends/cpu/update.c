@@ -2,25 +2,17 @@
 #include <math.h>
 
 #include "random.h"
+#include "sgd.h"
 #include "strides.h"
 #include "tails.h"
 
 typedef double vd __attribute__((vector_size(EK_LANES * 8)));
 
-/* What one step does to n neighbours. A vector operand that is absent is NULL. */
-typedef struct {
-    const float *grad, *factor, *offset;
-    float *velocity;
-    size_t factor_step, offset_step; /* 1, or 0 where the row has one element of it */
-    float clip, lr, momentum, weight_decay;
-    int nesterov;
-} sgd_row;
-
 EK_INLINE ek_vf operand(const float *p, size_t step, size_t i, int n) {
     return step ? ek_load_n(p + i, n) : ek_splat(*p);
 }
 
-EK_INLINE void sgd_step(const sgd_row *s, float *param, size_t i, int n) {
+EK_INLINE void sgd_step(const ek_sgd_row *s, float *param, size_t i, int n) {
     ek_vf p = ek_load_n(param + i, n), g = ek_load_n(s->grad + i, n) * s->clip;
     if (s->factor) g *= operand(s->factor, s->factor_step, i, n);
     if (s->weight_decay != 0.0f) g += s->weight_decay * (s->offset ? p - operand(s->offset, s->offset_step, i, n) : p);
@@ -32,7 +24,7 @@ EK_INLINE void sgd_step(const sgd_row *s, float *param, size_t i, int n) {
     ek_store_n(param + i, p - s->lr * g, n);
 }
 
-static void sgd_steps(const sgd_row *s, float *param, size_t n) {
+void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n) {
     size_t i = 0;
     for (; i + EK_LANES <= n; i += EK_LANES) sgd_step(s, param, i, EK_LANES);
     if (i < n) sgd_step(s, param, i, (int)(n - i));
@@ -62,7 +54,7 @@ static __attribute__((minsize)) void whole_change(const whole_row *w, size_t i, 
 }
 
 /* As sgd_step, one element at a time: rounding takes longer than the rest. */
-static __attribute__((minsize)) void whole_steps(const sgd_row *s, const whole_row *w, size_t n) {
+static __attribute__((minsize)) void whole_steps(const ek_sgd_row *s, const whole_row *w, size_t n) {
     _Pragma("clang loop vectorize(disable) unroll(disable)")
     for (size_t i = 0; i < n; i++) {
         float unit = w->scale[i * w->scale_step], g = s->grad[i] * s->clip;
@@ -113,7 +105,7 @@ static void sgd_part(void *context, int index, int count) {
     char *param = call->in[EK_SGD_UPDATE_PARAM];
     size_t first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_PARAM]); /* element of the block */
     ek_space space = sgd_space(call);
-    sgd_row s = {.clip = clip ? *clip : 1.0f, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay};
+    ek_sgd_row s = {.clip = clip ? *clip : 1.0f, .lr = a->lr, .momentum = a->momentum, .weight_decay = a->weight_decay};
     s.nesterov = a->nesterov;
     s.factor_step = space.stride[1][space.rank - 1], s.offset_step = space.stride[2][space.rank - 1];
     ek_range r = ek_share(ek_elements(call->in_t[EK_SGD_UPDATE_GRAD]), 64, index, count);
@@ -129,7 +121,7 @@ static void sgd_part(void *context, int index, int count) {
             whole.param = row, whole.scale = scale + w.at[3], whole.first = (size_t)a->start * ek_columns(call->in_t[EK_SGD_UPDATE_GRAD]) + at;
             whole_steps(&s, &whole, n);
         } else {
-            sgd_steps(&s, row, n);
+            EK_NAME(ek_sgd_steps)(&s, row, n);
         }
         ek_walk_on(&space, &w, n);
         at += n;

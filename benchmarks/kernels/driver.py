@@ -28,6 +28,7 @@ SOURCES = (
     "winograd.c",
     "winograd_grad.c",
     "real.c",
+    "update.c",
 )
 COMMON = ("-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror")
 LINK = ("-static", "-s", "-lpthread")
@@ -89,7 +90,7 @@ def build(isa: str) -> Path:
     binary = Path(tempfile.gettempdir()) / f"edgekit-kernels-{isa}-{digest.hexdigest()[:16]}"
     if not binary.exists():
         partial = binary.with_suffix(".partial")
-        options = [*COMMON, *LINK, *TARGETS[isa], f"-DEK_ISA={isa}"]
+        options = [*COMMON, *LINK, *TARGETS[isa], f"-DEK_ISA={isa}", f"-I{ROOT / 'firmware' / 'core'}"]
         subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", str(partial), *map(str, sources)], check=True)
         partial.rename(binary)
     return binary

@@ -25,6 +25,7 @@ from edgekit.compiler.samples import group_samples
 from edgekit.compiler.scale import fuse_scale_gradients
 from edgekit.compiler.schedule import forward_length, liveness_peak, schedule
 from edgekit.compiler.sink import sink_slices
+from edgekit.compiler.updates import fuse_updates
 from edgekit.costs import Costs
 from edgekit.errors import UnsupportedError
 from edgekit.graph.entry import Entry
@@ -112,6 +113,7 @@ def lay_out(entry: Entry, capability: Capability, recompute: float = BUDGET) -> 
     graph = entry.graph
     if recompute and (smaller := recompute_activations(graph, recompute)) is not graph:
         graph = min(smaller, order(smaller, capability), key=liveness_peak)
+    graph = fuse_updates(graph, capability)
     return Lowered(replace(entry, graph=graph), plan_memory(graph))
 
 

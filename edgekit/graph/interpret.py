@@ -31,6 +31,5 @@ def interpret(
     for node in graph.nodes:
         results = node.op.reference(*(None if v is None else found[v] for v in node.inputs))
         changed = [v for i in node.op.mutates if (v := node.inputs[i]) is not None]
-        made = changed or node.outputs
-        found.update({v: a for v, a in zip(made, results, strict=False) if v is not None})
+        found.update({v: a for v, a in zip((*node.outputs, *changed), results, strict=True) if v is not None})
     return found

@@ -86,7 +86,7 @@ class Op:
     def reference(self, *operands: Array | None) -> tuple[Array, ...]:
         """All results by NumPy, in the operands' own precision: what every backend is judged by.
 
-        BITS arrays are boolean arrays of the logical shape here. An op that mutates returns the new contents of the
-        operands that ``mutates`` names, in that order, absent ones left out; the operands themselves stay as they are.
+        BITS arrays are boolean arrays of the logical shape here. An op that mutates returns, after its results, the new contents
+        of the operands that ``mutates`` names, in that order, absent ones left out; the operands themselves stay as they are.
         """
         raise NotImplementedError

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekit.graph.entry import Role
 from edgekit.graph.ops.conv import WINOGRAD_RESULTS, Algorithm
-from edgekit.graph.ops.update import SgdUpdate
+from edgekit.graph.ops.update import LinearSgd, SgdUpdate
 from edgekit.program.format import Architecture, Backend, Storage
 from edgekit.program.memory import Timeline, timeline
 from edgekit.program.program import EntryRecord, OpRecord, Program, Tensor
@@ -241,14 +241,19 @@ def _convolutions(program: Program) -> Convolutions | None:
 
 
 def _updated(program: Program) -> Iterator[Updated]:
-    """From the update ops: the gradient's shape is the updated part's."""
+    """From the ops that make steps: the gradient's shape is the updated part's."""
     names = {b["value"]: tuple(b["parameters"]) for b in program.metadata.get("bindings", [])}
     for o in (o for name in ("train_step", "update") if name in program.entries for o in program.entries[name].ops):
-        if isinstance(o.op, SgdUpdate):
-            param, grad = (program.tensors[n] for n in o.inputs[:2] if n is not None)
-            mine = names.get(param.name, (param.name,))
-            updated = param.type.dtype.nbytes(grad.type.shape)
-            yield Updated(param.name, mine, param.type.shape, grad.type.shape, param.type.nbytes, updated)
+        operands = [None if n is None else program.tensors[n] for n in o.inputs]
+        match o.op, operands:
+            case SgdUpdate(), (Tensor() as param, Tensor() as grad, *_):
+                shape = grad.type.shape
+            case LinearSgd(), (Tensor() as x, Tensor(), Tensor() as param, *_):
+                shape = (*param.type.shape[:-2], x.type.shape[-1], param.type.shape[-1])
+            case _:
+                continue
+        mine = names.get(param.name, (param.name,))
+        yield Updated(param.name, mine, param.type.shape, shape, param.type.nbytes, param.type.dtype.nbytes(shape))
 
 
 def _parameter_bytes(program: Program) -> int:

@@ -15,7 +15,7 @@ enum { MAX_EXTENT = 1 << 28 };
 /* Multiply-adds of one convolution, so that no buffer that a kernel unfolds its input to overflows. */
 static const int64_t MAX_WORK = (int64_t)1 << 58;
 
-enum { BIT_0 = 1, BIT_2 = 4 };
+enum { BIT_0 = 1, BIT_2 = 4, BIT_3 = 8 };
 
 typedef struct {
     const ek_tensor *in[EK_MAX_IN], *out[EK_MAX_OUT]; /* NULL: absent */
@@ -714,6 +714,31 @@ static const char *sgd_update(const operands *op)
     return absent_or(op->in[5], EK_F32, scalar_shape()) ? NULL : "clip is no scalar";
 }
 
+static const char *linear_sgd(const operands *op)
+{
+    const ek_linear_sgd_attrs *a = op->attrs;
+    const ek_tensor *x = op->in[0], *dy = op->in[1], *param = op->in[2], *velocity = op->in[3];
+    if (!isfinite(a->lr) || !isfinite(a->momentum) || !isfinite(a->weight_decay) || !is_flag(a->nesterov))
+        return "an attribute is out of range";
+    if (!is_f32(x) || !is_f32(dy) || x->rank < 1 || x->rank != dy->rank || !fits(dy, with_last(x, last(dy))))
+        return "x and dy do not fit";
+    if (!is_f32(param) || param->rank < 2 || last(param) != last(dy) || param->dim[param->rank - 2] < last(x))
+        return "param does not fit";
+    for (int i = 0; i + 2 < param->rank; i++)
+        if (param->dim[i] != 1)
+            return "param is no matrix";
+    shape grad = with_last(param, last(dy));
+    grad.dim[grad.rank - 2] = last(x);
+    if ((velocity == NULL) != (a->momentum == 0))
+        return "velocity goes with momentum";
+    if (!absent_or(velocity, EK_F32, grad))
+        return "velocity does not fit the gradient";
+    for (int i = 4; i < 6; i++)
+        if (!absent_or(op->in[i], EK_F32, vector_shape(last(dy))))
+            return "factor or offset do not fit the gradient";
+    return absent_or(op->out[0], EK_F32, vector_shape(last(dy))) ? NULL : "db's shape is wrong";
+}
+
 static const char *accumulate(const operands *op)
 {
     return is_f32(op->in[0]) && is(op->in[1], EK_F32, shape_of(op->in[0])) ? NULL : "total and value do not fit";
@@ -840,6 +865,7 @@ static const signature SIGNATURES[EK_OPCODES] = {
     [EK_OP_FILL] = {"fill", fill, 1, 1, 0, 0, WORDS(fill), BIT_0},
     [EK_OP_SUM_SQUARES] = {"sum_squares", sum_squares, 3, 1, 1, 1, 0, 0},
     [EK_OP_CLIP_COEFFICIENT] = {"clip_coefficient", clip_coefficient, 1, 1, 1, 1, WORDS(clip_coefficient), 0},
+    [EK_OP_LINEAR_SGD] = {"linear_sgd", linear_sgd, 6, 3, 1, 0, WORDS(linear_sgd), BIT_2 | BIT_3},
     [EK_OP_QUANTIZE] = {"quantize", quantize, 2, 2, 2, 1, 0, 0},
     [EK_OP_DEQUANTIZE] = {"dequantize", dequantize, 2, 2, 1, 1, 0, 0},
     [EK_OP_Q_CONV2D] = {"q_conv2d", q_conv2d, 7, 4, 2, 1, WORDS(q_conv2d), 0},

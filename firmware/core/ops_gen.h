@@ -42,6 +42,7 @@ enum {
     EK_OP_FILL = 52,
     EK_OP_SUM_SQUARES = 53,
     EK_OP_CLIP_COEFFICIENT = 54,
+    EK_OP_LINEAR_SGD = 55,
     EK_OP_QUANTIZE = 60,
     EK_OP_DEQUANTIZE = 61,
     EK_OP_Q_CONV2D = 62,
@@ -318,6 +319,15 @@ typedef struct {
     float max_norm;
 } ek_clip_coefficient_attrs;
 _Static_assert(sizeof(ek_clip_coefficient_attrs) <= 52, "attribute words");
+
+enum { EK_LINEAR_SGD_X = 0, EK_LINEAR_SGD_DY = 1, EK_LINEAR_SGD_PARAM = 2, EK_LINEAR_SGD_VELOCITY = 3, EK_LINEAR_SGD_FACTOR = 4, EK_LINEAR_SGD_OFFSET = 5, EK_LINEAR_SGD_DB = 0 };
+typedef struct {
+    float lr;
+    float momentum;
+    float weight_decay;
+    int32_t nesterov;
+} ek_linear_sgd_attrs;
+_Static_assert(sizeof(ek_linear_sgd_attrs) <= 52, "attribute words");
 
 enum { EK_QUANTIZE_X = 0, EK_QUANTIZE_QUANT = 1, EK_QUANTIZE_Y = 0, EK_QUANTIZE_MASK = 1 };
 

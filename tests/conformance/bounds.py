@@ -237,6 +237,22 @@ def _sgd(op: update.SgdUpdate, operands: Operands, results: Sequence[Array]) -> 
     return [error] if velocity is None else [error, Bound(8 * EPS * v)]
 
 
+def _linear_sgd(op: update.LinearSgd, operands: Operands, results: Sequence[Array]) -> list[Bound]:
+    """The step's own rounding, and the product's error on its way through the step, which is linear in the gradient."""
+    x, dy, param, velocity, factor, offset = operands
+    assert x is not None
+    assert dy is not None
+    assert param is not None
+    sizes = linear.LinearWeightGrad().reference(np.abs(x), np.abs(dy), None)
+    grad_error, db_error = (growth(math.prod(dy.shape[:-1])) * size + TINY for size in sizes)
+    grad = linear.LinearWeightGrad().reference(x, dy, None)[0].reshape(*param.shape[:-2], x.shape[-1], -1)
+    own = _sgd(op.step, (param, grad, velocity, factor, offset, None, None, None), results[1:])
+    through = grad_error.reshape(grad.shape) * (1.0 if factor is None else np.abs(factor))
+    moved = np.zeros(param.shape)
+    moved[op.step.block(grad.shape)] = op.lr * (1 + op.momentum * op.nesterov) * through
+    return [Bound(db_error), *(Bound(b.error + e) for b, e in zip(own, (moved, through), strict=False))]
+
+
 def _q_conv2d(op: quantized.QConv2d, operands: Operands, results: Sequence[Array]) -> list[Bound]:
     return _one_rounding(op, operands, results) if op.real else [EXACT, EXACT]
 
@@ -294,6 +310,7 @@ _BOUNDS: dict[type[Op], Callable[[Any, Operands, Sequence[Array]], list[Bound]]]
     loss.NllLossGrad: _one_rounding,
     loss.ArgmaxMatch: _exact,
     update.SgdUpdate: _sgd,
+    update.LinearSgd: _linear_sgd,
     quantized.Quantize: _exact,
     quantized.Dequantize: _one_rounding,
     quantized.QConv2d: _q_conv2d,

@@ -58,9 +58,8 @@ class NumpyRunner:
         for node in bundle.nodes:
             operands = [None if v is None else read(v) for v in node.inputs]
             results = self.tamper(node, node.op.reference(*operands))
-            targets = [node.inputs[i] for i in node.op.mutates] if node.op.mutates else list(node.outputs)
-            targets = [v for v in targets if v is not None] if node.op.mutates else targets
-            for v, contents in zip(targets, results, strict=True):
+            changed = [v for i in node.op.mutates if (v := node.inputs[i]) is not None]
+            for v, contents in zip((*node.outputs, *changed), results, strict=True):
                 if v is not None:
                     write(v, contents)
         return bytes(arena), bytes(state)

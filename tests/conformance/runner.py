@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from edgekit.backends import Capability
+from edgekit.backends.cortex_m.capability import CORTEX_M
 from edgekit.backends.cpu.capability import CPU
 from edgekit.firmware.build import build
 
@@ -49,11 +51,15 @@ class CpuRunner:
             return f"m7-{self.target.replace('-linux-m7', '')}"
         return self.isa if self.target in ("x86_64-linux", "aarch64-linux") else f"{self.isa}-{self.target.rpartition('-')[2]}"
 
+    @property
+    def capability(self) -> Capability:
+        return CORTEX_M if self.isa == "m7" else CPU
+
     def usable(self) -> bool:
         return self.isa in _listed(self.target, self.emulator)
 
     def supports(self, case: Case) -> bool:
-        return CPU.supports(case.node())
+        return self.capability.supports(case.node())
 
     def run(self, bundle: Bundle, threads: int, runs: int) -> list[Image]:
         with tempfile.TemporaryDirectory() as folder:

@@ -37,12 +37,8 @@ def _wrong(whole: Bundle, arena: bytes, state: bytes) -> list[str]:
         operands += [None] * (len(case.op.operands) - len(operands))
         truth = case.op.reference(*operands)
         limits = bounds(case.op, operands, truth)
-        if case.op.mutates:
-            names = [case.op.operands[i] for i in case.op.mutates if operands[i] is not None]
-            made = dict(enumerate(whole.mutated(at, state)))
-        else:
-            names = list(case.op.results)
-            made = whole.results(at, arena)
+        names = [*case.op.results, *(case.op.operands[i] for i in case.op.mutates if operands[i] is not None)]
+        made = whole.results(at, arena) | dict(enumerate(whole.mutated(at, state), len(case.op.results)))
         for i, got in made.items():
             line = compare(got, truth[i], limits[i])
             if line:

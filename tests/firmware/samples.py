@@ -103,6 +103,11 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(loss.ArgmaxMatch(), (f32(4, 5), i32(4))),
     Sample(update.SgdUpdate(0.1, 0.9, 1e-4, True), (f32(5, 7), f32(3, 7), f32(3, 7), f32(7), f32(3, 7), SCALAR), ()),
     Sample(update.SgdUpdate(), (f32(5, 7), f32(5, 7), None, None, None, None), ()),
+    Sample(
+        update.LinearSgd(0.1, 0.9, 1e-4, True),
+        (f32(2, 4, 3), f32(2, 4, 7), f32(1, 1, 5, 7), f32(1, 1, 3, 7), f32(7), f32(7)),
+    ),
+    Sample(update.LinearSgd(), (f32(4, 5), f32(4, 7), f32(5, 7), None, None, None), ()),
     Sample(update.Accumulate(), (f32(5, 7), f32(5, 7)), ()),
     Sample(update.Fill(1.5), (f32(5, 7),), ()),
     Sample(update.SumSquares(), (f32(3, 7), f32(7), SCALAR)),

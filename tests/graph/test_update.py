@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from edgekit.graph.op import ShapeError
+from edgekit.graph.ops.linear import LinearWeightGrad
 from edgekit.graph.ops.norm import BatchNorm
-from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, SgdUpdate, SumSquares
+from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, LinearSgd, SgdUpdate, SumSquares
 from edgekit.graph.value import Type
 from tests.graph.judge import normal
 
@@ -50,6 +51,22 @@ def test_sgd_of_a_block_with_everything(nesterov):
     np.testing.assert_allclose(after[:, :3], param[:, :3] - 0.1 * step)
     np.testing.assert_array_equal(after[:, 3:], param[:, 3:])
     np.testing.assert_array_equal(param, kept)
+
+
+def test_a_product_with_its_step_is_both():
+    """Of the leading rows; the rest stays."""
+    x, dy, param, velocity = normal((2, 4, 3)), normal((2, 4, 5), 1), normal((1, 1, 6, 5), 2), normal((1, 1, 3, 5), 3)
+    factor, offset = normal((5,), 4), normal((5,), 5)
+    dw, db = LinearWeightGrad().reference(x, dy, None)
+    step = SgdUpdate(0.1, 0.9, 0.01, True).reference(param, dw.reshape(1, 1, 3, 5), velocity, factor, offset, *[None] * 3)
+    found = LinearSgd(0.1, 0.9, 0.01, True).reference(x, dy, param, velocity, factor, offset)
+    for a, b in zip(found, (db, *step), strict=True):
+        np.testing.assert_array_equal(a, b)
+    (vector,) = LinearSgd().infer(Type((4, 3)), Type((4, 5)), Type((6, 5)), None, None, None)
+    assert vector == Type((5,))
+    for wrong in (Type((6, 4)), Type((2, 5)), Type((5,)), Type((2, 6, 5)), Type((6, 6))):
+        with pytest.raises(ShapeError):
+            LinearSgd().infer(Type((4, 3)), Type((4, 5)), wrong, None, None, None)
 
 
 def test_sgd_of_a_scalar():

@@ -19,6 +19,7 @@ from edgekit.graph.ops.linear import Linear, LinearInputGrad
 from edgekit.graph.ops.loss import CrossEntropy
 from edgekit.graph.ops.pool import AdaptiveAvgPool2d, MaxPool2d
 from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.update import LinearSgd
 from edgekit.graph.value import DType, Value
 
 
@@ -38,7 +39,7 @@ class Nothing(Everything):
     """A backend without fused kernels."""
 
     def supports(self, node: Node) -> bool:
-        plain = getattr(node.op, "act", Function.IDENTITY) is Function.IDENTITY
+        plain = getattr(node.op, "act", Function.IDENTITY) is Function.IDENTITY and not isinstance(node.op, LinearSgd)
         first = (
             3 if isinstance(node.op, (Conv2d, Linear)) else 2 if isinstance(node.op, (Conv2dInputGrad, LinearInputGrad)) else 8
         )

@@ -48,7 +48,7 @@ class Simulator:
         for op in record.ops:
             results = op.op.reference(*(None if n is None else self.read(n) for n in op.inputs))
             changed = [op.inputs[i] for i in op.op.mutates if op.inputs[i] is not None]
-            for n, array in zip(changed if op.op.mutates else op.outputs, results, strict=True):
+            for n, array in zip((*op.outputs, *changed), results, strict=True):
                 if n is not None:
                     self.write(n, array)
         assert all(o.first_op + len(o.ops) <= len(self.program.ops) for o in self.program.entries.values())

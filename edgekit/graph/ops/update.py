@@ -14,7 +14,7 @@ import numpy as np
 
 from edgekit.graph.op import Array, Op
 from edgekit.graph.ops.elementwise import uniform
-from edgekit.graph.ops.linear import check
+from edgekit.graph.ops.linear import LinearWeightGrad, check
 from edgekit.graph.value import DType, Type
 
 if TYPE_CHECKING:
@@ -127,6 +127,55 @@ class SgdUpdate(Op):
         drawn = uniform(self.stream, int(step[0]), int(step[1]), first + q.size)[first:].reshape(q.shape).astype(change.dtype)
         moved = np.clip(np.floor(np.nan_to_num(drawn - change)), -(2.0**30), 2.0**30).astype(np.int64)
         return np.asarray(np.clip(q + moved, -most, most), q.dtype)
+
+
+@dataclass(frozen=True)
+class LinearSgd(Op):
+    """A linear layer's weight gradient and its SGD step at once; the gradient never exists as an array.
+
+    ``SgdUpdate`` of param[..., K', N], whose other axes have length 1, with the gradient x[..., K].T @ dy[..., N] of its first K
+    rows; velocity[..., K, N], factor[N], offset[N]. db[N] as ``LinearWeightGrad`` makes it.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    name: ClassVar[str] = "linear_sgd"
+    code: ClassVar[int] = 55
+    operands: ClassVar[tuple[str, ...]] = ("x", "dy", "param", "velocity?", "factor?", "offset?")
+    results: ClassVar[tuple[str, ...]] = ("db?",)
+    mutates: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def infer(self, *operands: Type | None) -> tuple[Type, ...]:
+        x, dy, param, velocity, factor, offset = operands
+        assert x is not None and dy is not None and param is not None
+        dw, db = LinearWeightGrad().infer(x, dy, None)
+        check(len(param.shape) >= 2 and set(param.shape[:-2]) <= {1}, f"linear_sgd: {param} is no matrix")
+        grad = Type((*param.shape[:-2], *dw.shape))
+        check(all(v is None or v.shape == db.shape for v in (factor, offset)), f"linear_sgd: {factor}, {offset} are not {db}")
+        check(param.dtype is DType.F32, f"linear_sgd: param is {param}")
+        self.step.infer(param, grad, velocity, factor, offset, None, None, None)
+        check(param.shape[-1] == grad.shape[-1], f"linear_sgd: {grad} is no leading rows of {param}")
+        return (db,)
+
+    @property
+    def step(self) -> SgdUpdate:
+        """The step alone."""
+        return SgdUpdate(self.lr, self.momentum, self.weight_decay, self.nesterov)
+
+    def flops(self, node: Node) -> int:
+        x, dy, *_ = node.inputs
+        assert x is not None and dy is not None
+        return 2 * x.type.size * dy.shape[-1]
+
+    def reference(self, *operands: Array | None) -> tuple[Array, ...]:
+        x, dy, param, velocity, factor, offset = operands
+        assert param is not None
+        dw, db = LinearWeightGrad().reference(x, dy, None)
+        grad = dw.reshape(*param.shape[:-2], *dw.shape)
+        return db, *self.step.reference(param, grad, velocity, factor, offset, None, None, None)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ops that write state: SGD, accumulation, fill; and the norm and coefficient of clipping."""
+"""Ops that write state: SGD, by itself and within a product, accumulation, fill; and the norm and coefficient of clipping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, SgdUpdate, SumSquares
+from edgekit.graph.ops.update import Accumulate, ClipCoefficient, Fill, LinearSgd, SgdUpdate, SumSquares
 from edgekit.program import Storage
 from tests.conformance.case import Case, Operand
 from tests.conformance.data import Data, scalar
@@ -25,6 +25,14 @@ BLOCKS: list[tuple[Shape, Shape]] = [
     ((3, 3, 1, 40), (3, 3, 1, 40)),
     ((3, 3, 4, 6), (2, 3, 2, 5)),
     ((70, 70), (70, 70)),
+]
+#: (rows, inputs, outputs) of products: one tile, several blocks, rows shared between threads
+PRODUCTS: list[tuple[Shape, int, int]] = [
+    ((1,), 1, 1),
+    ((8,), 64, 1000),
+    ((13,), 17, 31),
+    ((2, 7, 7), 96, 24),
+    ((300,), 130, 300),
 ]
 #: what the optional vectors may be: absent, over the last axis, of the gradient's shape
 VECTORS = ("", "channel", "whole")
@@ -47,6 +55,23 @@ def sgd(param: Shape, grad: Shape, op: SgdUpdate, factor: str, offset: str, clip
         scalar(0.375) if clip else None,
     )
     return Case(op, operands, results=())
+
+
+def linear_sgd(
+    rows: Shape, inputs: int, outputs: int, more: int, op: SgdUpdate, factor: bool, offset: bool, bias: bool, data: Data
+) -> Case:
+    """``more`` rows of the parameter are not trained."""
+    param, grad = (1, 1, inputs + more, outputs), (1, 1, inputs, outputs)
+    operands = (
+        data.floats((*rows, inputs)),
+        data.floats((*rows, outputs)),
+        data.floats(param, storage=Storage.STATE),
+        data.floats(grad, storage=Storage.STATE) if op.momentum else None,
+        vector("channel" * factor, grad, data),
+        vector("channel" * offset, grad, data),
+    )
+    fused = LinearSgd(op.lr, op.momentum, op.weight_decay, op.nesterov)
+    return Case(fused, operands, results=(0,) if bias else ())
 
 
 def sum_squares(shape: Shape, factor: str, previous: bool, data: Data) -> Case:
@@ -80,6 +105,10 @@ def table() -> list[Case]:
         cases += [sum_squares(shape, f, p, data) for f in VECTORS if f != "channel" or shape for p in (False, True)]
         cases += [accumulate(shape, data), fill(shape, 0.1, data), fill(shape, 0.0, data)]
     cases.append(sum_squares((100_000,), "", True, data))
+    for op, f, o, bias in itertools.product(OPTIMIZERS, (False, True), (False, True), (False, True)):
+        cases.append(linear_sgd((2, 3), 9, 37, 4, op, f, o, bias, data))
+    for (rows, inputs, outputs), op in itertools.product(PRODUCTS, (OPTIMIZERS[0], OPTIMIZERS[-1])):
+        cases += [linear_sgd(rows, inputs, outputs, more, op, False, False, True, data) for more in (0, 3)]
     for total in (0.0, 1e-12, 0.5, 4.0, 1e6):
         cases += [Case(ClipCoefficient(limit), (scalar(total),)) for limit in (1.0, 0.1)]
     return cases
@@ -91,7 +120,7 @@ def drawn(draw: st.DrawFn) -> Case:
     param = tuple(draw(st.lists(st.integers(1, 20), min_size=1, max_size=4)))
     grad = tuple(draw(st.integers(1, n)) for n in param) if draw(st.booleans()) else param
     kinds = st.sampled_from(VECTORS)
-    match draw(st.integers(0, 4)):
+    match draw(st.integers(0, 5)):
         case 0 | 1:
             op = replace(draw(st.sampled_from(OPTIMIZERS)), lr=draw(st.sampled_from([0.5, 0.01])))
             return sgd(param, grad, op, draw(kinds), draw(kinds), draw(st.booleans()), data)
@@ -99,5 +128,12 @@ def drawn(draw: st.DrawFn) -> Case:
             return sum_squares(param, draw(kinds), draw(st.booleans()), data)
         case 3:
             return accumulate(param, data)
+        case 4:
+            small = st.integers(1, 40)
+            flags = (draw(st.booleans()) for _ in range(3))
+            rows = (draw(st.integers(1, 200)),)
+            return linear_sgd(
+                rows, draw(small), draw(small), draw(st.integers(0, 3)), draw(st.sampled_from(OPTIMIZERS)), *flags, data
+            )
         case _:
             return fill(param, float(np.float32(draw(st.floats(-9, 9, width=32)))), data)

@@ -1,0 +1,21 @@
+/* What an SGD step does to a row of a parameter, for the ops that make steps. */
+#ifndef EK_SGD_H
+#define EK_SGD_H
+
+#include <stddef.h>
+
+#include "simd.h"
+
+/* A vector operand that is absent is NULL. */
+typedef struct {
+    const float *grad, *factor, *offset;
+    float *velocity;
+    size_t factor_step, offset_step; /* 1, or 0 where the row has one element of it */
+    float clip, lr, momentum, weight_decay;
+    int nesterov;
+} ek_sgd_row;
+
+/* One step of n neighbours. */
+void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n);
+
+#endif
