@@ -54,9 +54,7 @@ def test_nothing_that_no_update_needs_is_in_the_program() -> None:
     model, example = lively(mobilenet_v2(0.35, 10)), (torch.randn(2, 3, 32, 32), CLASSES)
     ops = ops_of(edgekit.compile(model, example, update="head"))
     assert [op for op in ops if op.endswith("grad")] == ["cross_entropy_grad"]
-    assert (ops.count("linear_sgd"), ops.count("sgd_update")) == (1, 1), (
-        "the weight's gradient with its step, the bias's step"
-    )
+    assert (ops.count("linear_sgd"), ops.count("sgd_update")) == (1, 1), "the weight's gradient with its step, the bias's step"
     assert "apply_mask" not in ops
     ops = ops_of(edgekit.compile(model, example, update={"classifier.1.bias": 1.0}))
     assert [op for op in ops if op.endswith("grad")] == ["cross_entropy_grad"], "a bias needs no activation"
