@@ -12,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sha256.h"
 #include "cortex_m/core.h"
 #include "cortex_m/mcu.h"
+#include "cortex_m/programs.h"
 
 #define CHECK(condition) \
     do { \
@@ -482,6 +484,83 @@ static long reset_anywhere(void) {
     return resets;
 }
 
+/* ---- Programs in it, as the firmware has them ---- */
+
+enum { SLOT = 4 << 20, PROGRAM = SECTOR + 5000, CHUNK = 1900 };
+
+static ek_status missing(const char *path, ek_file *file, ek_error *error) {
+    (void)file;
+    return ek_fail(error, EK_NOT_FOUND, "%s", path);
+}
+
+static ek_platform platform;
+
+static void join(void) {
+    static ek_flash flash = {.memory = seen, .address = PLACE, .program = {{PLACE, SLOT}, {PLACE + SLOT, SLOT}},
+                             .sector = ek_qspi_sector, .erase = ek_qspi_erase, .write = ek_qspi_write};
+    platform = (ek_platform){.map = missing};
+    ek_programs_join(&platform, &flash);
+}
+
+static bool is_there(const char *name, const uint8_t *bytes) {
+    ek_file file;
+    ek_error error;
+    if (platform.map(name, &file, &error) != EK_OK)
+        return false;
+    CHECK(ek_mapped(PLACE)); /* it is read in place */
+    bool same = file.size == PROGRAM && memcmp(file.bytes, bytes, PROGRAM) == 0;
+    platform.unmap(&file);
+    return same;
+}
+
+/* Returns how much of it was there. */
+static uint64_t push(const char *name, const uint8_t *bytes, volatile uint64_t *have) {
+    ek_new_file file;
+    ek_error error;
+    uint8_t digest[32];
+    ek_sha256_of(bytes, PROGRAM, digest);
+    CHECK(platform.receive(&file, name, PROGRAM, digest, &error) == EK_OK);
+    uint64_t first = file.have;
+    for (*have = first; file.have < PROGRAM; *have = file.have) {
+        size_t left = PROGRAM - (size_t)file.have;
+        CHECK(platform.write(&file, bytes + file.have, left < CHUNK ? left : CHUNK, &error) == EK_OK);
+    }
+    CHECK(platform.commit(&file, &error) == EK_OK);
+    return first;
+}
+
+/* One comes while another one is loaded, and the processor is reset in its midst: the loaded one is whole throughout, the other one
+ * goes on. */
+static void programs_come(void) {
+    static uint8_t old[PROGRAM], new[PROGRAM];
+    volatile uint64_t have = 0;
+    volatile bool ended = false;
+    for (size_t i = 0; i < PROGRAM; i++)
+        old[i] = (uint8_t)chance(256), new[i] = (uint8_t)chance(256);
+    for (volatile long at = 300; !ended; at += 60000) {
+        begin();
+        join();
+        push("old.ekp", old, &have);
+        ek_file loaded;
+        ek_error error;
+        CHECK(platform.map("old.ekp", &loaded, &error) == EK_OK);
+        accesses = 0;
+        have = 0;
+        reset_at = at;
+        if (!setjmp(reset)) {
+            push("new.ekp", new, &have);
+            ended = true;
+        }
+        reset_at = -1;
+        restart();
+        join();
+        CHECK(is_there("old.ekp", old) && is_there("new.ekp", new) == ended);
+        uint64_t had = have, first = ended ? had : push("new.ekp", new, &have);
+        CHECK(first + 2 * LINE > had);
+        CHECK(is_there("old.ekp", old) && is_there("new.ekp", new));
+    }
+}
+
 /* Another chip, or none: no sectors, and nothing is done. */
 static void another_chip(void) {
     static const uint8_t ids[][3] = {{0xEF, 0x40, 0x18}, {0xFF, 0xFF, 0xFF}, {0x20, 0xBA, 0x19}};
@@ -501,6 +580,7 @@ int main(void) {
     what_is_written_is_read();
     what_is_not_its_is_refused();
     failures_are_told();
+    programs_come();
     another_chip();
     long resets = reset_anywhere();
     printf("%ld resets, %ld commands\n", resets, commands);

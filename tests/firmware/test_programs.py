@@ -10,7 +10,6 @@ from edgekit.firmware.build import FIRMWARE
 
 from tests.firmware.tools import compile_test
 
-
 SOURCES = ("core/error.c", "core/sha256.c", "core/sha256_here.c", "runner/crc32.c", "boot/incoming.c", "cortex_m/programs.c")
 
 

@@ -1,4 +1,4 @@
-"""The STM32F746-Discovery's QSPI driver against a model of the peripheral and of the chip: no test of this project has the board."""
+"""The STM32F746-Discovery's QSPI driver against a model of the peripheral and of the chip: no test has the board."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from edgekit.firmware.build import FIRMWARE
 
 from tests.firmware.tools import compile_test
 
-DRIVER = FIRMWARE / "ports" / "stm32f746_discovery" / "qspi.c"
+DRIVER = "ports/stm32f746_discovery/qspi.c"
+#: What puts Programs into it.
+PROGRAMS = ("core/error.c", "core/sha256.c", "core/sha256_here.c", "runner/crc32.c", "boot/incoming.c", "cortex_m/programs.c")
 
 
 def test_the_driver_does_what_the_flash_asks_for(tmp_path: Path) -> None:
-    """qspi_test.c says what the model looks at. Among it: a reset of the processor at each access to a register while it erases and
-    writes, failures that the chip tells, and other chips."""
-    executable = compile_test("qspi_test", [DRIVER], tmp_path, "-DEK_REGISTER_MODEL", f"-I{FIRMWARE}")
+    """qspi_test.c says what the model looks at. It resets the processor at each access to a register while it erases and writes,
+    lets the chip tell failures, has other chips, and pushes Programs."""
+    sources = [FIRMWARE / name for name in (DRIVER, *PROGRAMS)]
+    flags = ("-DEK_REGISTER_MODEL", "-DEK_PATH_BYTES=192", f"-I{FIRMWARE}")
+    executable = compile_test("qspi_test", sources, tmp_path, *flags)
     done = subprocess.run((executable,), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     resets, commands = map(int, re.findall(r"\d+", done.stdout))

@@ -163,7 +163,9 @@ def test_a_program_outlives_a_reset_and_the_power(digits: dict[str, np.ndarray],
 
 def test_a_push_goes_on_after_a_cut_of_power(digits: dict[str, np.ndarray], tmp_path: Path) -> None:
     torch.manual_seed(1)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 10)).eval()
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 10)
+    ).eval()
     own = edgekit.compile(network, (torch.randn(8, 1, 8, 8), torch.arange(8)), board=M7)
     own.save(tmp_path / "model.ekp")
     content = (tmp_path / "model.ekp").read_bytes()
