@@ -59,14 +59,16 @@ bool ek_incoming_resume(ek_incoming *in, const ek_flash *flash, ek_area area, ui
     return true;
 }
 
-bool ek_incoming_clear(const ek_flash *flash, ek_area area) {
+bool ek_incoming_clear(const ek_flash *flash, ek_area area, uint32_t bytes) {
     uint32_t last = flash->sector(area.at + area.bytes - 1).at;
-    return flash->erase(last, area.at + area.bytes - last) && (last == area.at || flash->erase(area.at, last - area.at));
+    ek_area sector = flash->sector(area.at + bytes - 1);
+    uint32_t end = sector.at < last ? sector.at + sector.bytes : last;
+    return flash->erase(last, area.at + area.bytes - last) && (end == area.at || flash->erase(area.at, end - area.at));
 }
 
 bool ek_incoming_begin(ek_incoming *in, const ek_flash *flash, ek_area area, uint32_t length, const uint8_t *digest) {
     *in = (ek_incoming){.flash = flash, .area = area};
-    if (!ek_incoming_clear(flash, area))
+    if (!ek_incoming_clear(flash, area, length))
         return false;
     in->length = length;
     in->has_digest = digest != NULL;

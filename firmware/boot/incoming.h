@@ -18,7 +18,7 @@ typedef struct {
 /* Whether an earlier start left bytes of the same digest and length in the area. Then `in` goes on with them. */
 bool ek_incoming_resume(ek_incoming *in, const ek_flash *flash, ek_area area, uint32_t length, const uint8_t digest[32]);
 
-/* Into an area that is erased for it. `digest` may be NULL: then it does not outlive a restart, nor where the area has no room for the
+/* Into an area that is erased for it, as far as it goes. `digest` may be NULL: then it does not outlive a restart, nor where the area has no room for the
  * note. False: the flash failed, and nothing comes. */
 bool ek_incoming_begin(ek_incoming *in, const ek_flash *flash, ek_area area, uint32_t length, const uint8_t *digest);
 
@@ -26,7 +26,8 @@ bool ek_incoming_begin(ek_incoming *in, const ek_flash *flash, ek_area area, uin
  * than before: the sender goes on from there. False: the flash failed, and nothing comes any more. */
 bool ek_incoming_add(ek_incoming *in, const uint8_t *bytes, size_t size);
 
-/* Erases an area, the note first: bytes without one are none that anything goes on with. */
-bool ek_incoming_clear(const ek_flash *flash, ek_area area);
+/* Erases the sectors of an area that hold its first `bytes`, at least one, and before them the note's: bytes without one are none that
+ * anything goes on with. */
+bool ek_incoming_clear(const ek_flash *flash, ek_area area, uint32_t bytes);
 
 #endif

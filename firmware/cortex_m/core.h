@@ -23,6 +23,32 @@
 #define MPU_RASR EK_REGISTER(0xE000EDA0)
 #define SCB_CPACR EK_REGISTER(0xE000ED88)
 
+/* Registers that a driver reaches by functions, so that a test can have a model in the place of the hardware; by bytes where a
+ * register is the end of a FIFO. `ek_mapped` is where the processor reads what a peripheral maps there. */
+#ifdef EK_REGISTER_MODEL
+uint32_t ek_register_read(uint32_t address);
+void ek_register_write(uint32_t address, uint32_t value);
+uint8_t ek_register_read_byte(uint32_t address);
+void ek_register_write_byte(uint32_t address, uint8_t value);
+const uint8_t *ek_mapped(uint32_t address);
+static inline void ek_barrier(void) {}
+#else
+static inline uint32_t ek_register_read(uint32_t address) { return EK_REGISTER(address); }
+static inline void ek_register_write(uint32_t address, uint32_t value) { EK_REGISTER(address) = value; }
+static inline uint8_t ek_register_read_byte(uint32_t address) { return *(volatile uint8_t *)(uintptr_t)address; }
+static inline void ek_register_write_byte(uint32_t address, uint8_t value) { *(volatile uint8_t *)(uintptr_t)address = value; }
+static inline const uint8_t *ek_mapped(uint32_t address) { return (const uint8_t *)(uintptr_t)address; }
+static inline void ek_barrier(void) { __asm volatile("dsb\n isb" ::: "memory"); }
+#endif
+
+/* What a Cortex-M7's data cache has of a place is what was there before: drop it (SCB_DCIMVAC). */
+static inline void ek_cache_forget(uint32_t address, uint32_t bytes) {
+    enum { LINE = 32 };
+    for (uint32_t at = address; at < address + bytes; at += LINE)
+        ek_register_write(0xE000EF5C, at);
+    ek_barrier();
+}
+
 static inline void ek_interrupt_enable(unsigned number) { NVIC_ISER(number / 32) = 1u << number % 32; }
 
 static inline void ek_wait_for_interrupt(void) { __asm volatile("wfi" ::: "memory"); }

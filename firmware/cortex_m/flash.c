@@ -10,6 +10,11 @@ static uint32_t address(const uint8_t *place) { return (uint32_t)(uintptr_t)plac
 
 static ek_area area(const uint8_t *start, const uint8_t *end) { return (ek_area){address(start), address(end) - address(start)}; }
 
+/* Programs may have a chip of their own. Of no bytes where it does not answer. */
+static ek_area program_area(const uint8_t *start, const uint8_t *end) {
+    return ek_mcu_flash_sector(address(start)).bytes ? area(start, end) : area(start, start);
+}
+
 const ek_flash *ek_mcu_flash(void) {
     static ek_flash flash;
     flash = (ek_flash){
@@ -17,7 +22,7 @@ const ek_flash *ek_mcu_flash(void) {
         .address = address(ek_log0_start),
         .log = {area(ek_log0_start, ek_log0_end), area(ek_log1_start, ek_log1_end)},
         .slot = {area(ek_slot0_start, ek_slot0_end), area(ek_slot1_start, ek_slot1_end)},
-        .program = {area(ek_program0_start, ek_program0_end), area(ek_program1_start, ek_program1_end)},
+        .program = {program_area(ek_program0_start, ek_program0_end), program_area(ek_program1_start, ek_program1_end)},
         .sector = ek_mcu_flash_sector,
         .erase = ek_mcu_flash_erase,
         .write = ek_mcu_flash_write,

@@ -26,7 +26,7 @@ void ek_mcu_watchdog_feed(void);
 bool ek_mcu_watchdog_bit(void);
 
 /* The flash, by the addresses that the processor reads (boot/flash.h). Erasing takes whole sectors; `sector` is the one that has an
- * address. Both others say whether it worked, and what was read before is not what a cache gives afterwards. */
+ * address, of no bytes where no flash answers there. Both others say whether it worked, and what was read before is not what a cache gives afterwards. */
 ek_area ek_mcu_flash_sector(uint32_t address);
 bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes);
 bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size);

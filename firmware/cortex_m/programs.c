@@ -2,11 +2,12 @@
 
 #include <string.h>
 
+#include "../core/sha256.h"
 #include "../runner/crc32.h"
 
 enum { MAGIC = 0x474F5250 /* "PROG" */, NAME = 108, HANDLE = 1000 /* and the slot: the platform's own are below */ };
 
-/* At a slot's begin, written when all of the program is there. */
+/* At a slot's begin, written when all of the program is there; until then its place is blank. */
 typedef struct {
     uint32_t magic, sequence; /* the newest program has the highest */
     uint32_t size;
@@ -20,9 +21,8 @@ static struct {
     const ek_flash *flash;
     ek_platform below;
     uint32_t readers[EK_PROGRAMS];
-    head next; /* of the program that comes in */
-    uint32_t have;
-    uint8_t unit[EK_FLASH_UNIT]; /* what fills no whole one yet */
+    head next;      /* of the program that comes in */
+    ek_incoming in; /* its bytes, behind the head's place */
 } programs;
 
 static ek_area area(int slot) { return programs.flash->program[slot]; }
@@ -105,65 +105,97 @@ static void unmap(ek_file *file) {
 
 static bool in_memory(const ek_file *file) { return slot_at(file->bytes) < 0; }
 
-static ek_status create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
+/* Nothing is written there: the flash is blank already. */
+static bool pass_over_head(void) {
+    uint8_t blank[sizeof(head)];
+    memset(blank, 0xFF, sizeof blank);
+    return programs.in.have >= sizeof blank || ek_incoming_add(&programs.in, blank, sizeof blank - programs.in.have);
+}
+
+/* A head that a cut left half-written cannot be written again, so all of the slot begins anew. */
+static bool has_blank_head(int slot) {
+    const uint8_t *bytes = ek_flash_at(programs.flash, area(slot).at);
+    for (size_t i = 0; i < sizeof(head); i++)
+        if (bytes[i] != 0xFF)
+            return false;
+    return true;
+}
+
+static bool begin(int slot, uint32_t size, const uint8_t *digest) {
+    uint32_t length = (uint32_t)sizeof(head) + size;
+    bool goes_on = digest && has_blank_head(slot) && ek_incoming_resume(&programs.in, programs.flash, area(slot), length, digest);
+    return (goes_on || ek_incoming_begin(&programs.in, programs.flash, area(slot), length, digest)) && pass_over_head();
+}
+
+static void count(ek_new_file *file) { file->have = programs.in.have - sizeof(head); }
+
+static ek_status take(ek_new_file *file, const char *path, uint64_t size, const uint8_t *digest, ek_error *error) {
     uint32_t sequence;
-    int slot = is_program(path) ? choose(size, &sequence) : -1;
+    int slot = is_program(path) && !programs.in.length ? choose(size, &sequence) : -1; /* one at a time */
     if (slot < 0)
         return programs.below.create(file, path, size, error);
     file->handle = -1;
-    if (!programs.flash->erase(area(slot).at, area(slot).bytes))
+    if (!begin(slot, (uint32_t)size, digest))
         return ek_fail(error, EK_IO, "the flash of %.100s cannot be erased", path);
     programs.next = (head){.magic = MAGIC, .sequence = sequence + 1, .size = (uint32_t)size};
     memcpy(programs.next.name, path, strlen(path)); /* NAME bytes at most, and zeros are there */
-    programs.have = 0;
     file->handle = HANDLE + slot;
+    count(file);
     return EK_OK;
 }
 
-static ek_status program_unit(const ek_new_file *file, ek_error *error) {
-    uint32_t begin = (programs.have - 1) / EK_FLASH_UNIT * EK_FLASH_UNIT;
-    uint32_t at = area(file->handle - HANDLE).at + (uint32_t)sizeof(head) + begin;
-    if (programs.flash->write(at, programs.unit, EK_FLASH_UNIT))
-        return EK_OK;
-    return ek_fail(error, EK_IO, "the flash of %.100s cannot be written", programs.next.name);
+static ek_status create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
+    return take(file, path, size, NULL, error);
+}
+
+static ek_status receive(ek_new_file *file, const char *path, uint64_t size, const uint8_t digest[32], ek_error *error) {
+    return take(file, path, size, digest, error);
 }
 
 static ek_status write_piece(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
-    const uint8_t *from = bytes;
     if (file->handle < HANDLE)
         return programs.below.write(file, bytes, size, error);
-    if (size > programs.next.size - programs.have)
+    if (programs.in.length && size > programs.in.length - programs.in.have)
         return ek_fail(error, EK_IO, "%.100s is longer than it was said to be", programs.next.name);
-    while (size > 0) {
-        uint32_t held = programs.have % EK_FLASH_UNIT, room = EK_FLASH_UNIT - held, part = size < room ? (uint32_t)size : room;
-        memcpy(programs.unit + held, from, part);
-        programs.have += part;
-        from += part;
-        size -= part;
-        if (part == room && program_unit(file, error) != EK_OK)
-            return error->status;
-    }
+    if (!programs.in.length || !ek_incoming_add(&programs.in, bytes, size) || !pass_over_head())
+        return ek_fail(error, EK_IO, "the flash of %.100s cannot be written", programs.next.name);
+    count(file);
     return EK_OK;
+}
+
+/* Whether the flash holds what was to come. What it does not must not be gone on with. */
+static bool is_as_said(int slot) {
+    uint8_t digest[32];
+    if (!programs.in.has_digest)
+        return true;
+    ek_sha256_of(bytes_of(slot), programs.next.size, digest);
+    if (memcmp(digest, programs.in.digest, sizeof digest) == 0)
+        return true;
+    ek_incoming_clear(programs.flash, area(slot), sizeof(head));
+    return false;
 }
 
 static ek_status commit(ek_new_file *file, ek_error *error) {
     if (file->handle < HANDLE)
         return programs.below.commit(file, error);
-    uint32_t held = programs.have % EK_FLASH_UNIT, at = area(file->handle - HANDLE).at;
-    memset(programs.unit + held, 0xFF, EK_FLASH_UNIT - held);
-    if (held && program_unit(file, error) != EK_OK)
-        return error->status;
-    programs.next.crc = ek_crc32(&programs.next, offsetof(head, crc));
+    int slot = file->handle - HANDLE;
+    bool whole = programs.in.length && programs.in.have == programs.in.length;
+    programs.in.length = 0;
     file->handle = -1;
-    if (!programs.flash->write(at, &programs.next, sizeof programs.next))
+    if (!whole || !is_as_said(slot))
+        return ek_fail(error, EK_IO, "the flash holds another %.100s than was sent", programs.next.name);
+    programs.next.crc = ek_crc32(&programs.next, offsetof(head, crc));
+    if (!programs.flash->write(area(slot).at, &programs.next, sizeof programs.next))
         return ek_fail(error, EK_IO, "the flash of %.100s cannot be written", programs.next.name);
     return EK_OK;
 }
 
-/* A slot without a head holds nothing. */
+/* A slot without a head holds nothing, but for who goes on with it. */
 static void abandon(ek_new_file *file) {
     if (file->handle < HANDLE)
         programs.below.abandon(file);
+    else
+        programs.in.length = 0;
     file->handle = -1;
 }
 
@@ -187,6 +219,7 @@ void ek_programs_join(ek_platform *platform, const ek_flash *flash) {
     platform->unmap = unmap;
     platform->in_memory = in_memory;
     platform->create = create;
+    platform->receive = receive;
     platform->write = write_piece;
     platform->commit = commit;
     platform->abandon = abandon;

@@ -164,6 +164,7 @@ static ek_status create(ek_new_file *file, const char *path, uint64_t size, ek_e
         return ek_fail(error, EK_NO_SPACE, "%.100s does not fit: %lu bytes, and the board has %lu for all", path, (unsigned long)size,
                        (unsigned long)store.bytes);
     file->handle = (int)(b - store.blocks);
+    file->have = 0;
     strncpy(b->name.text, path, sizeof b->name.text - 1);
     return EK_OK;
 }
@@ -174,6 +175,7 @@ static ek_status write_piece(ek_new_file *file, const void *bytes, size_t size, 
         return ek_fail(error, EK_IO, "%.160s is longer than it was said to be", b->name.text);
     memcpy(bytes_of(b) + b->size, bytes, size);
     b->size += size;
+    file->have = b->size;
     return EK_OK;
 }
 

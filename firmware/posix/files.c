@@ -81,6 +81,7 @@ static const char *temporary(const ek_new_file *file, char to[TEMPORARY_BYTES]) 
 ek_status ek_file_create(ek_new_file *file, const char *path, uint64_t size, ek_error *error) {
     (void)size;
     char name[TEMPORARY_BYTES];
+    file->have = 0;
     snprintf(file->path.text, sizeof file->path.text, "%s", path);
     file->handle = open(temporary(file, name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     return file->handle < 0 ? fail_with(error, errno, "create", name) : EK_OK;
@@ -101,7 +102,10 @@ static bool write_all(int fd, const void *bytes, size_t size) {
 }
 
 ek_status ek_file_write(ek_new_file *file, const void *bytes, size_t size, ek_error *error) {
-    return write_all(file->handle, bytes, size) ? EK_OK : fail_with(error, errno, "write", file->path.text);
+    if (!write_all(file->handle, bytes, size))
+        return fail_with(error, errno, "write", file->path.text);
+    file->have += size;
+    return EK_OK;
 }
 
 /* So that the new name itself is on the disk. */

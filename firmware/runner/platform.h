@@ -25,7 +25,8 @@ typedef struct {
 /* A file that comes to be as a whole, under its name, or not at all. */
 typedef struct {
     ek_path path;
-    int handle; /* the platform's; negative: nothing is open */
+    int handle;    /* the platform's; negative: nothing is open */
+    uint64_t have; /* bytes of it that are there */
 } ek_new_file;
 
 /* A file that grows: `bytes` of it are there, always whole pieces. */
@@ -69,6 +70,9 @@ typedef struct {
     void (*unmap)(ek_file *file); /* bytes is NULL then; harmless when nothing is mapped */
     void (*forget)(const void *bytes, size_t size); /* part of a mapped file that is not read soon: may leave memory until then */
     ek_status (*create)(ek_new_file *file, const char *path, uint64_t size, ek_error *error); /* `size` bytes will be written */
+    /* The same for bytes of that SHA-256, which commit compares. Some of them may be there from before a restart, and a write may find
+     * that fewer are than was thought: `have` is from where to go on. NULL: nothing of a file outlives a restart, so create it. */
+    ek_status (*receive)(ek_new_file *file, const char *path, uint64_t size, const uint8_t digest[32], ek_error *error);
     ek_status (*write)(ek_new_file *file, const void *bytes, size_t size, ek_error *error);
     ek_status (*commit)(ek_new_file *file, ek_error *error); /* on failure the file is abandoned */
     void (*abandon)(ek_new_file *file);                      /* nothing of it remains; harmless when nothing is open */

@@ -40,7 +40,7 @@ static bool read_digest(const ek_cbor *request, uint8_t digest[32]) {
     return true;
 }
 
-/* The first chunk of a file. With the digest of the upload under way it goes on where that one stands. */
+/* The first chunk of a file. With the digest of the upload under way, or of one that a restart cut, it goes on where that stands. */
 static ek_status begin(ek_files *f, const ek_cbor *request, const ek_path *name, ek_error *error) {
     uint64_t length;
     uint8_t digest[32];
@@ -52,11 +52,11 @@ static ek_status begin(ek_files *f, const ek_cbor *request, const ek_path *name,
     if (same)
         return EK_OK;
     give_up(f);
-    if (f->platform->create(&f->file, name->text, length, error) != EK_OK)
-        return refuse(error, FS_OPEN_FAILED);
+    if ((has_digest && f->platform->receive ? f->platform->receive(&f->file, name->text, length, digest, error)
+                                            : f->platform->create(&f->file, name->text, length, error)) != EK_OK)
+        return refuse(error, error->status == EK_IO ? FS_WRITE_FAILED : FS_OPEN_FAILED);
     f->name = *name;
     f->length = length;
-    f->have = 0;
     f->has_digest = has_digest;
     memcpy(f->digest, digest, sizeof digest);
     return EK_OK;
@@ -84,13 +84,12 @@ static ek_status upload(void *context, const ek_cbor *request, ek_cbor_writer *t
         return error->status;
     if (!f->name.text[0] || strcmp(f->name.text, name.text) != 0)
         return refuse(error, FS_BAD_OFFSET);
-    if (offset == f->have && size <= f->length - f->have) {
-        if (f->platform->write(&f->file, bytes, size, error) != EK_OK)
-            return refuse(error, FS_WRITE_FAILED);
-        f->have += size;
+    if (offset == f->file.have && size <= f->length - f->file.have && f->platform->write(&f->file, bytes, size, error) != EK_OK) {
+        give_up(f);
+        return refuse(error, FS_WRITE_FAILED);
     }
-    write_offset(to, f->have);
-    return f->have == f->length ? finish(f, error) : EK_OK;
+    write_offset(to, f->file.have);
+    return f->file.have == f->length ? finish(f, error) : EK_OK;
 }
 
 /* ---- download, status, hash ---- */

@@ -12,7 +12,7 @@ typedef struct {
     const ek_platform *platform;
     ek_path name; /* of the upload under way; "" where there is none */
     ek_new_file file;
-    uint64_t length, have;
+    uint64_t length;
     uint8_t digest[32]; /* that the host gave with it */
     bool has_digest;
 } ek_files;

@@ -207,7 +207,7 @@ static bool matches(ek_images *m) {
     if (memcmp(digest, m->in.digest, sizeof digest) == 0)
         return true;
     m->in.length = 0;
-    ek_incoming_clear(m->flash, m->in.area);
+    ek_incoming_clear(m->flash, m->in.area, m->in.area.bytes);
     return false;
 }
 
@@ -248,7 +248,7 @@ static ek_status erase(void *context, const ek_cbor *request, ek_cbor_writer *to
         return refuse(error, IMG_BAD_SLOT);
     if (claim(m, error) != EK_OK)
         return error->status;
-    if (!ek_incoming_clear(m->flash, m->flash->slot[slot]))
+    if (!ek_incoming_clear(m->flash, m->flash->slot[slot], m->flash->slot[slot].bytes))
         return refuse(error, IMG_ERASE_FAILED);
     ek_cbor_write_map(to, 0);
     return EK_OK;

@@ -19,6 +19,9 @@ from smpclient.transport.serial import SMPSerialTransport
 
 import edgekit
 from edgekit.cli.main import run
+from edgekit.links import Deadline, open_link
+from edgekit.links.serial import SerialLink
+from edgekit.links.serial.files import upload
 from edgekit.virtual import M7, Settings, start, stop, virtual_boards
 from tests.support.microcontroller import virtual_m7
 from tests.support.pty import port_to
@@ -156,6 +159,32 @@ def test_a_program_outlives_a_reset_and_the_power(digits: dict[str, np.ndarray],
     with edgekit.connect(M7) as device:
         assert device.client.missing(tmp_path / "model.ekp") == 0
         np.testing.assert_array_equal(device.predict(own, digits["inputs"][:8]), outputs)
+
+
+def test_a_push_goes_on_after_a_cut_of_power(digits: dict[str, np.ndarray], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 10)
+    ).eval()
+    own = edgekit.compile(network, (torch.randn(8, 1, 8, 8), torch.arange(8)), board=M7)
+    own.save(tmp_path / "model.ekp")
+    content = (tmp_path / "model.ekp").read_bytes()
+    name = f"{hashlib.sha256(content).hexdigest()[:16]}.ekp"
+    link = open_link(M7)
+    assert isinstance(link, SerialLink)
+    pushing = upload(link.line, name, content, Deadline.after(300))
+    while (had := next(pushing)) < len(content) / 2:
+        pass
+    stop(M7, kill=True)
+    link.close()
+    start(Settings.from_profile(M7, machine=M7))
+    moved: list[int] = []
+    with edgekit.connect(M7, progress=lambda one: moved.append(one.done) if one.total == len(content) else None) as device:
+        assert device.info.reset == "power-on"
+        outputs = device.predict(own, digits["inputs"][:8])
+    assert had - 64 < moved[0] < moved[-1] == len(content)
+    expected = network(torch.from_numpy(digits["inputs"][:8]).float()).detach().numpy()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_doctor_displaces_no_program(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from edgekit.links.serial.line import Line
 
 _REST = 96  #: bytes of a message around a chunk: header, keys and numbers
 _PIECE = 32768  #: bytes that go before others may do something
-QUIET_SECONDS = 30.0  #: without any answer, after which a line counts as lost; a board that erases flash takes some
+QUIET_SECONDS = 30.0  #: without any answer, after which a line counts as lost
+ERASE_SECONDS = 120.0  #: … before the first one: a board may erase 4 MB of flash, in sectors of 64 KB, which take 0.7 s and more
 
 
 class Upload(Protocol):
@@ -34,7 +35,7 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
     Returns the board's last answer: to the piece with which all was there, or one that refuses.
 
     Raises:
-        LinkLost: the line is gone, nothing was answered for QUIET_SECONDS, or the deadline is over.
+        LinkLost: the line is gone, nothing was answered for QUIET_SECONDS (at first ERASE_SECONDS), or the deadline is over.
     """
     data = upload.data
     chunk = line.most - _REST - upload.extra
@@ -42,7 +43,7 @@ def send_chunks(line: Line, upload: Upload, deadline: Deadline) -> Generator[int
     begun = False  #: the board has answered: it may know of an earlier upload
     there = sent = paused = 0
     answer: Answer = {}
-    quiet = Deadline.after(QUIET_SECONDS)
+    quiet = Deadline.after(ERASE_SECONDS)
     while not begun or there < len(data):
         while (sent < len(data) if begun else window.empty) and window.has_room(chunk + 2 * _REST) and sent - paused < _PIECE:
             part = data[sent : sent + chunk]

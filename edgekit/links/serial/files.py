@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from smp.file_management import FileDownloadRequest, FileHashChecksumRequest, FileUploadRequest
 
-from edgekit.errors import LinkError, StorageError
+from edgekit.errors import DeviceError, EdgekitError, LinkError, StorageError
 from edgekit.links.deadline import Deadline
 from edgekit.links.serial.chunks import send_chunks
 from edgekit.links.serial.exchange import Window, ask, refusal
@@ -33,6 +33,7 @@ def upload(line: Line, name: str, data: bytes, deadline: Deadline) -> Iterator[i
 
     Raises:
         StorageError: the board has no room.
+        DeviceError: its flash fails, or holds something else than was sent.
         LinkLost: the line is gone, or the deadline over.
     """
     sha = hashlib.sha256(data).digest()
@@ -104,9 +105,14 @@ def digest(line: Line, name: str, deadline: Deadline) -> bytes | None:
     return bytes(answer["output"])
 
 
-def _refused(line: Line, name: str, size: int, code: int | None) -> LinkError | StorageError:
+def _refused(line: Line, name: str, size: int, code: int | None) -> EdgekitError:
     if code == _NOT_FOUND:
         return StorageError(f"{line.name}: there is no file {name} on the board, or it gave way to others", "send it again")
-    if code in (_OPEN_FAILED, _WRITE_FAILED):
+    if code == _WRITE_FAILED:
+        return DeviceError(
+            f"{line.name}: the board's flash cannot be written, or does not hold {name} as it was sent",
+            "try again; if it stays so, the flash is worn out",
+        )
+    if code == _OPEN_FAILED:
         return StorageError(f"{line.name}: the board has no room for {name} ({size} bytes)", "a smaller --batch, or --stream")
     return LinkError(f"{line.name}: the board refuses {name} (code {code})", "are edgekit and the firmware of one version?")

@@ -1,18 +1,18 @@
-/* The flash of an STM32F746 (RM0385, 3): eight sectors, programmed word by word. It has one bank: while it erases or programs, the
- * processor waits wherever it needs an instruction from it, up to 2 s for a sector of 256 KB. */
+/* The board's flash: an STM32F746's own (RM0385, 3), here, and the one behind the QUADSPI, by address (qspi.c). This one has eight
+ * sectors, programmed word by word, in one bank: while it erases or programs, the processor waits wherever it needs an instruction
+ * from it, up to 2 s for a sector of 256 KB. */
 #include <string.h>
 
 #include "../../boot/flash.h"
 #include "../../cortex_m/core.h"
 #include "../../cortex_m/mcu.h"
+#include "qspi.h"
 
 #define FLASH(offset) EK_REGISTER(0x40023C00 + (offset))
-#define SCB_DCIMVAC EK_REGISTER(0xE000EF5C)
 
 enum { KEYR = 0x04, SR = 0x0C, CR = 0x10 };
 enum { KEY1 = 0x45670123, FAULTS = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7, BUSY = 1 << 16 }; /* SR */
 enum { PROGRAM = 1, ERASE = 1 << 1, SECTOR_AT = 3, BY_WORDS = 2 << 8, START = 1 << 16 };         /* CR */
-enum { LINE = 32 };
 #define KEY2 0xCDEF89ABu
 #define LOCK (1u << 31)
 
@@ -21,6 +21,8 @@ enum { SECTORS = sizeof sectors / sizeof *sectors - 1 };
 
 ek_area ek_mcu_flash_sector(uint32_t address) {
     uint32_t i = 0;
+    if (ek_qspi_has(address))
+        return ek_qspi_sector(address);
     while (i + 1 < SECTORS && sectors[i + 1] <= address)
         i++;
     return (ek_area){sectors[i], sectors[i + 1] - sectors[i]};
@@ -44,16 +46,11 @@ static void unlock(void) {
 
 static void lock(void) { FLASH(CR) = LOCK; }
 
-/* What the cache has of the flash is what was there before. */
-static void forget(uint32_t address, uint32_t bytes) {
-    for (uint32_t at = address; at < address + bytes; at += LINE)
-        SCB_DCIMVAC = at;
-    __asm volatile("dsb\n isb" ::: "memory");
-}
-
 /* Every sector that begins there; `address` is where one does. */
 bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes) {
     bool good = false;
+    if (ek_qspi_has(address))
+        return ek_qspi_erase(address, bytes);
     unlock();
     for (uint32_t i = 0; i < SECTORS; i++) {
         if (sectors[i] < address || sectors[i] - address >= bytes)
@@ -61,7 +58,7 @@ bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes) {
         FLASH(CR) = ERASE | i << SECTOR_AT | BY_WORDS;
         FLASH(CR) |= START;
         good = finish();
-        forget(sectors[i], sectors[i + 1] - sectors[i]);
+        ek_cache_forget(sectors[i], sectors[i + 1] - sectors[i]);
         ek_mcu_watchdog_feed();
         if (!good)
             break;
@@ -72,6 +69,8 @@ bool ek_mcu_flash_erase(uint32_t address, uint32_t bytes) {
 
 bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size) {
     const uint8_t *from = bytes;
+    if (ek_qspi_has(address))
+        return ek_qspi_write(address, bytes, size);
     if (address % EK_FLASH_UNIT || size % EK_FLASH_UNIT)
         return false;
     bool good = true;
@@ -84,6 +83,6 @@ bool ek_mcu_flash_write(uint32_t address, const void *bytes, uint32_t size) {
         good = finish();
     }
     lock();
-    forget(address, size);
+    ek_cache_forget(address, size);
     return good && memcmp((const void *)(uintptr_t)address, bytes, size) == 0;
 }

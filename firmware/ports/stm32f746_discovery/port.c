@@ -2,6 +2,7 @@
  * UM1907. Built and linked; never run on the board. */
 #include "../../cortex_m/core.h"
 #include "../../cortex_m/mcu.h"
+#include "qspi.h"
 
 #define RCC(offset) EK_REGISTER(0x40023800 + (offset))
 #define PWR(offset) EK_REGISTER(0x40007000 + (offset))
@@ -65,6 +66,7 @@ static void start_caches(void) {
 void ek_mcu_start(void) {
     start_clock();
     start_caches();
+    ek_qspi_start();
 }
 
 /* The transmit interrupt sends what is in the ring. It is turned off there when the ring is empty: not in between. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.errors import BusyError, LinkLost, StorageError
+from edgekit.errors import BusyError, DeviceError, LinkLost, StorageError
 from edgekit.links.deadline import Deadline
-from edgekit.links.serial import SerialLink, exchange
+from edgekit.links.serial import SerialLink, exchange, files
 from edgekit.links.serial import line as line_module
 from edgekit.links.serial.files import digest, download, upload
 from edgekit.links.serial.line import Line
@@ -151,6 +152,19 @@ def test_a_program_that_is_pushed_leaves_the_loaded_one_alone(tmp_path: Path) ->
         whole = os.urandom(400_000)
         list(upload(link.line, "new.ekp", whole, soon()))
         assert download(link.line, "new.ekp", soon(), lambda _: None) == whole
+
+
+def test_a_program_that_is_not_what_was_said_is_none(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is the digest that is wrong: to the board that is the same as damage in its flash."""
+    line, content = open_link(wire).line, os.urandom(20_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "Chunks", lambda name, data, _, right=files.Chunks: right(name, data, bytes(32)))
+        for _ in range(2):
+            with pytest.raises(DeviceError, match=r"does not hold new\.ekp as it was sent"):
+                list(upload(line, "new.ekp", content, soon()))
+            assert digest(line, "new.ekp", soon()) is None
+    list(upload(line, "new.ekp", content, soon()))
+    assert digest(line, "new.ekp", soon()) == hashlib.sha256(content).digest()
 
 
 def test_a_program_for_now_displaces_none(tmp_path: Path) -> None:
