@@ -33,8 +33,7 @@ void EK_Q_DEPTHWISE(ek_q_depthwise_pack)(const ek_q_conv *c, void *where) {
             for (size_t i = 0; i < taps_h(c); i++)
                 for (int lane = 0; lane < EK_Q_BLOCK; lane++)
                     for (size_t r = 0; r < ROWS_A_TAP; r++) {
-                        int place = ROWS_A_TAP == 1 ? lane : ek_q_channel(lane / EK_LANES, lane % EK_LANES);
-                        size_t h = i * ROWS_A_TAP + r, o = block * EK_Q_BLOCK + (size_t)place;
+                        size_t h = i * ROWS_A_TAP + r, o = block * EK_Q_BLOCK + (size_t)lane;
                         int known = h < (size_t)c->kernel_h && o < (size_t)c->outputs;
                         *to++ = known ? ek_q_weights_at(c, h * (size_t)c->kernel_w + j)[o] : 0;
                     }
@@ -124,7 +123,7 @@ EK_INLINE void make_row(const row *r, int kernel_h, int kernel_w) {
                 add_tap(sum, x, *(const bytes_anywhere *)(weights + (size_t)(j * kernel_h + i) * TAP));
             }
         }
-        ek_q_finish(&to, &sum, r->first_pixel + (size_t)q, 1);
+        ek_q_finish(&to, &sum, r->first_pixel + (size_t)q, 1, 1);
     }
 }
 
@@ -133,21 +132,21 @@ EK_INLINE void make_row(const row *r, int kernel_h, int kernel_w) {
 typedef int16_t words __attribute__((vector_size(EK_Q_BLOCK * 2)));
 
 /* Two rows' channels side by side, as vectors of pairs. */
-EK_INLINE void interleave(words above, words below, packed *to) {
+EK_INLINE void interleave(ek_q_bytes above, ek_q_bytes below, packed *to) {
 #if defined(__AVX512F__)
-    words low = __builtin_shufflevector(above, below, 0, 32, 1, 33, 2, 34, 3, 35, 8, 40, 9, 41, 10, 42, 11, 43, 16, 48, 17, 49, 18, 50, 19, 51, 24, 56,
-            25, 57, 26, 58, 27, 59);
-    words high = __builtin_shufflevector(above, below, 4, 36, 5, 37, 6, 38, 7, 39, 12, 44, 13, 45, 14, 46, 15, 47, 20, 52, 21, 53, 22, 54, 23, 55, 28,
-            60, 29, 61, 30, 62, 31, 63);
+    ek_q_bytes low = __builtin_shufflevector(above, below, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44,
+            13, 45, 14, 46, 15, 47);
+    ek_q_bytes high = __builtin_shufflevector(above, below, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27,
+            59, 28, 60, 29, 61, 30, 62, 31, 63);
 #elif defined(__AVX2__)
-    words low = __builtin_shufflevector(above, below, 0, 16, 1, 17, 2, 18, 3, 19, 8, 24, 9, 25, 10, 26, 11, 27);
-    words high = __builtin_shufflevector(above, below, 4, 20, 5, 21, 6, 22, 7, 23, 12, 28, 13, 29, 14, 30, 15, 31);
+    ek_q_bytes low = __builtin_shufflevector(above, below, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    ek_q_bytes high = __builtin_shufflevector(above, below, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #else
-    words low = __builtin_shufflevector(above, below, 0, 8, 1, 9, 2, 10, 3, 11);
-    words high = __builtin_shufflevector(above, below, 4, 12, 5, 13, 6, 14, 7, 15);
+    ek_q_bytes low = __builtin_shufflevector(above, below, 0, 8, 1, 9, 2, 10, 3, 11);
+    ek_q_bytes high = __builtin_shufflevector(above, below, 4, 12, 5, 13, 6, 14, 7, 15);
 #endif
-    *(words *)(void *)to = low;
-    *(words *)(void *)(to + EK_Q_BLOCK) = high;
+    *(words *)(void *)to = __builtin_convertvector(low, words);
+    *(words *)(void *)(to + EK_Q_BLOCK) = __builtin_convertvector(high, words);
 }
 
 /* Fill the columns. A row outside the image is one pixel, again and again. */
@@ -155,7 +154,6 @@ EK_INLINE void bring(const row *r, int pairs, size_t n) {
     const ek_q_conv *c = r->c;
     size_t channel = r->block * EK_Q_BLOCK, channels = (size_t)c->channels, width = (size_t)c->width, length = (size_t)pairs * TAP;
     const ek_q_bytes outside = (ek_q_bytes){0} + (int8_t)c->from.zero;
-    const words pad = __builtin_convertvector(outside, words);
     for (int i = 0; i < pairs; i++) {
         int h = r->p * c->a->stride[0] - c->a->padding[0] + 2 * i * c->a->dilation[0];
         const int8_t *above = line(c, r->image, h, r->p);
@@ -164,10 +162,10 @@ EK_INLINE void bring(const row *r, int pairs, size_t n) {
         above = above ? above + channel : (const int8_t *)&outside;
         below = below ? below + channel : (const int8_t *)&outside;
         packed *to = r->columns + (size_t)i * TAP;
-        interleave(pad, pad, to);
+        interleave(outside, outside, to);
         for (size_t w = 0; w < width; w++, above += step_above, below += step_below) {
             to += length;
-            interleave(__builtin_convertvector(load(above, n), words), __builtin_convertvector(load(below, n), words), to);
+            interleave(load(above, n), load(below, n), to);
         }
     }
 }
@@ -209,13 +207,13 @@ EK_INLINE void make_row(const row *r, int kernel_h, int kernel_w) {
         if (n == PIXELS) {
             const packed *x = columns + (first + 1) * length;
             for (int j = 0; j < kernel_w; j++) add_column(sum, x + j * dilation * length, stride * length, weights + j * length, pairs, PIXELS);
-            ek_q_finish(&to, sum, pixel + (size_t)q, PIXELS);
+            ek_q_finish(&to, sum, pixel + (size_t)q, PIXELS, PIXELS);
         } else {
             for (int j = 0; j < kernel_w; j++) {
                 int w = first + j * dilation;
                 add_column(sum, columns + (w >= 0 && w < width ? w + 1 : 0) * length, 0, weights + j * length, pairs, 1);
             }
-            ek_q_finish(&to, sum, pixel + (size_t)q, 1);
+            ek_q_finish(&to, sum, pixel + (size_t)q, 1, 1);
         }
         q += n;
         for (int i = 0; i < n && next < end; i++, next += 64) __builtin_prefetch(next, 0, 2);
