@@ -63,15 +63,17 @@ size_t EK_NAME(ek_q_dense_work)(const ek_q_conv *c, int threads) { return patche
 CONVERT(8)
 CONVERT(16)
 
+/* What is left of n bytes after whole vectors is converted with some before it again. */
 EK_INLINE void convert(const int8_t *from, ek_q_number *to, size_t n) {
-    if (n < 8) {
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 <= n; i += 16) convert_16(from + i, to + i);
+        if (n % 16) convert_16(from + n - 16, to + n - 16);
+    } else if (n >= 8) {
+        convert_8(from, to);
+        convert_8(from + n - 8, to + n - 8);
+    } else {
         for (size_t i = 0; i < n; i++) to[i] = (ek_q_number)(from[i] + EK_Q_OFFSET);
-        return;
     }
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) convert_16(from + i, to + i);
-    if (i + 8 <= n) convert_8(from + i, to + i);
-    if (n % 8) convert_8(from + n - 8, to + n - 8);
 }
 
 EK_INLINE void fill(ek_q_number *to, ek_q_number value, size_t n) {
@@ -92,15 +94,6 @@ static place place_of(const ek_q_conv *c, size_t row) {
     return to;
 }
 
-static void step(const ek_q_conv *c, place *at) {
-    at->w += c->a->stride[1];
-    if (++at->q < c->out_w) return;
-    at->q = 0, at->w = -c->a->padding[2], at->h += c->a->stride[0];
-    if (++at->p < c->out_h) return;
-    at->p = 0, at->h = -c->a->padding[0];
-    at->image += (size_t)c->height * (size_t)c->width * (size_t)c->channels;
-}
-
 /* What a row of a window sees that is not all inside the image. */
 static void gather_edge(const ek_q_conv *c, const int8_t *line, int w0, ek_q_number *to) {
     size_t channels = (size_t)c->channels;
@@ -111,14 +104,17 @@ static void gather_edge(const ek_q_conv *c, const int8_t *line, int w0, ek_q_num
     }
 }
 
-/* What the window of one result sees. */
-EK_INLINE void gather(const ek_q_conv *c, const place *at, ek_q_number *to) {
-    size_t channels = (size_t)c->channels, n = (size_t)c->kernel_w * channels, row = (size_t)c->width * channels;
-    int whole = c->a->dilation[1] == 1 && at->w >= 0 && at->w + c->kernel_w <= c->width;
-    for (int i = 0, h = at->h; i < c->kernel_h; i++, h += c->a->dilation[0], to += n) {
+/* What the windows of n results in a row see, line after line of the image. */
+static void gather_run(const ek_q_conv *c, const place *at, size_t n, ek_q_number *to) {
+    size_t channels = (size_t)c->channels, seen = (size_t)c->kernel_w * channels, row = (size_t)c->width * channels, length = patch_length(c);
+    int stride = c->a->stride[1], last = c->a->dilation[1] == 1 ? c->width - c->kernel_w : -1; /* from where a window is inside */
+    for (int i = 0, h = at->h; i < c->kernel_h; i++, h += c->a->dilation[0], to += seen) {
         const int8_t *line = h >= 0 && h < c->height ? at->image + (size_t)h * row : NULL;
-        if (whole && line) convert(line + (size_t)at->w * channels, to, n);
-        else gather_edge(c, line, at->w, to);
+        ek_q_number *patch = to;
+        for (int k = 0, w = at->w; k < (int)n; k++, w += stride, patch += length) {
+            if (line && w >= 0 && w <= last) convert(line + (size_t)w * channels, patch, seen);
+            else gather_edge(c, line, w, patch);
+        }
     }
 }
 
@@ -132,17 +128,18 @@ static int is_matrix(const ek_q_conv *c) {
 /* The patches of some rows; zeros in the last depths, whose weights are none. */
 static void gather_rows(const ek_q_conv *c, size_t row, size_t rows, ek_q_number *to) {
     size_t length = patch_length(c), depth = c->depth;
-    int matrix = is_matrix(c);
-    if (matrix && length == depth) {
+    if (is_matrix(c) && length == depth) {
         convert(c->x + row * depth, to, rows * depth);
         return;
     }
-    place at = place_of(c, row);
-    for (size_t i = 0; i < rows; i++, to += length) {
-        if (matrix) convert(c->x + (row + i) * depth, to, depth);
-        else gather(c, &at, to), step(c, &at);
-        for (size_t k = depth; k < length; k++) to[k] = 0;
+    for (size_t i = 0, n; i < rows; i += n) {
+        place at = place_of(c, row + i);
+        size_t left = (size_t)(c->out_w - at.q);
+        n = rows - i < left ? rows - i : left;
+        gather_run(c, &at, n, to + i * length);
     }
+    for (size_t i = 0; i < rows && length > depth; i++)
+        for (size_t k = depth; k < length; k++) to[i * length + k] = 0;
 }
 
 /* --- products --- */
