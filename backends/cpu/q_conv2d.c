@@ -66,7 +66,7 @@ static void make_layer(const ek_q_conv *c, char *at) {
     ek_q_factors *factors = (void *)(at + 64);
     int32_t *start = (void *)(at + 64 + factors_bytes(c));
     uint32_t zero = (uint32_t)(c->from.zero + (ek_q_is_depthwise(c) ? 0 : EK_Q_OFFSET));
-    int exact = c->a->real;
+    int exact = 0;
     for (size_t block = 0; block < c->blocks; block++) {
         int32_t sum[EK_Q_BLOCK] = {0}, magnitude[EK_Q_BLOCK] = {0};
         add_weights(c, block, sum, magnitude);
@@ -114,10 +114,30 @@ static void finish_exactly(const ek_q_conv *c, const ek_vi *sum, size_t pixel, s
     memcpy(mask + pixel * ((outputs + 7) / 8) + channel / 8, &bits, (n + 7) / 8);
 }
 
+/* Sums that fit int32 to real numbers. */
+static void finish_real(const ek_q_conv *c, const ek_vi *sum, size_t pixel, size_t block) {
+    typedef double doubles __attribute__((vector_size(EK_LANES * 8)));
+    const float *scale = c->call->in[EK_Q_CONV2D_W_SCALE];
+    float *y = (float *)c->call->out[EK_Q_CONV2D_Y] + pixel * (size_t)c->outputs;
+    size_t o = block * EK_Q_BLOCK, outputs = (size_t)c->outputs;
+    for (int v = 0; v < EK_Q_VECTORS && o < outputs; v++, o += EK_LANES) {
+        int n = outputs - o < EK_LANES ? (int)(outputs - o) : EK_LANES;
+        ek_vf scales = n == EK_LANES ? ek_load(scale + o) : ek_load_part(scale + o, n);
+        doubles units = __builtin_convertvector(scales, doubles) * c->from.scale;
+        ek_vf real = __builtin_convertvector(__builtin_convertvector(sum[v], doubles) * units, ek_vf);
+        if (n == EK_LANES) ek_store(y + o, real);
+        else ek_store_part(y + o, real, n);
+    }
+}
+
 void EK_NAME(ek_q_finish_any)(const ek_q_out *to, const ek_vi *sums, size_t pixel, size_t n) {
     for (size_t end = pixel + n; pixel < end; pixel++, sums += EK_Q_VECTORS) {
         if (to->conv->layer.exact) {
             finish_exactly(to->conv, sums, pixel, to->block);
+            continue;
+        }
+        if (to->conv->a->real) {
+            finish_real(to->conv, sums, pixel, to->block);
             continue;
         }
         ek_q_bytes y;

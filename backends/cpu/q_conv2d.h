@@ -94,7 +94,7 @@ typedef struct {
     uint8_t *mask; /* … or NULL */
     size_t block, n, row, mask_row; /* n channels; from pixel to pixel */
     int16_t zero;
-    int plain; /* whether bytes alone are wanted, of a whole block or half of one, and vectors make them */
+    int plain; /* whether bytes alone are wanted, and vectors make them */
 } ek_q_out;
 
 EK_INLINE ek_q_out ek_q_out_of(const ek_q_conv *c, size_t block) {
@@ -103,7 +103,7 @@ EK_INLINE ek_q_out ek_q_out_of(const ek_q_conv *c, size_t block) {
     to.y = (int8_t *)c->call->out[EK_Q_CONV2D_Y] + channel;
     if (c->call->out[EK_Q_CONV2D_MASK]) to.mask = (uint8_t *)c->call->out[EK_Q_CONV2D_MASK] + channel / 8;
     to.n = left < EK_Q_BLOCK ? left : EK_Q_BLOCK, to.zero = (int16_t)c->to.zero;
-    to.plain = !c->layer.exact && !to.mask && (to.n == EK_Q_BLOCK || to.n == EK_Q_BLOCK / 2);
+    to.plain = !c->layer.exact && !c->a->real && !to.mask;
     return to;
 }
 
@@ -150,8 +150,7 @@ EK_INLINE void ek_q_finish(const ek_q_out *to, ek_vi (*sum)[EK_Q_VECTORS], size_
         EK_UNROLL
         for (int i = 0; i < pixels; i++, at += to->row) memcpy(at, &y[i], EK_Q_BLOCK);
     else
-        EK_UNROLL
-        for (int i = 0; i < pixels; i++, at += to->row) memcpy(at, &y[i], EK_Q_BLOCK / 2);
+        for (int i = 0; i < pixels; i++, at += to->row) ek_q_store(at, y[i], to->n);
 }
 
 EK_INLINE size_t ek_q_up(size_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -182,6 +182,49 @@ EK_INLINE void multiply(const ek_q_out *to, const ek_q_number *a, size_t groups,
     ek_q_finish(to, sum, pixel, TILE, rows < TILE ? rows : TILE);
 }
 
+#if defined(__AVX2__)
+
+/* 2 TILE rows times the first half of a block, for the last channels: the sums of two rows are rescaled as those of one block. */
+EK_INLINE void multiply_half(const ek_q_out *to, const ek_q_number *a, size_t groups, const ek_q_weight *b, const int32_t *start, size_t pixel) {
+    const ek_q_factors twice = {{to->factors->vector[0], to->factors->vector[0]}};
+    size_t length = groups * EK_Q_DEPTHS;
+    ek_vi sum[TILE][EK_Q_VECTORS];
+    EK_UNROLL
+    for (int i = 0; i < TILE; i++) sum[i][0] = sum[i][1] = *(const vector_anywhere *)start;
+    for (size_t k = 0; k < groups; k++, a += EK_Q_DEPTHS, b += EK_Q_BLOCK * EK_Q_DEPTHS) {
+        const ek_vi w = *(const vector_anywhere *)(const void *)b;
+        EK_UNROLL
+        for (size_t i = 0; i < 2 * TILE; i++) {
+            int32_t group;
+            memcpy(&group, a + i * length, sizeof group);
+            sum[i / 2][i % 2] = ek_q_dot(sum[i / 2][i % 2], (ek_vi){0} + group, w);
+        }
+    }
+    int8_t *at = to->y + pixel * to->row;
+    EK_UNROLL
+    for (int i = 0; i < TILE; i++, at += 2 * to->row) {
+        ek_q_bytes y;
+        ek_q_rescale(&twice, to->zero, sum[i], &y, 0);
+        memcpy(at, &y, EK_Q_BLOCK / 2);
+        memcpy(at + to->row, (const char *)&y + EK_Q_BLOCK / 2, EK_Q_BLOCK / 2);
+    }
+}
+
+static int has_half(const ek_q_out *to) { return to->plain && to->n == EK_Q_BLOCK / 2; }
+
+#else
+
+EK_INLINE void multiply_half(const ek_q_out *to, const ek_q_number *a, size_t groups, const ek_q_weight *b, const int32_t *start, size_t pixel) {
+    (void)to, (void)a, (void)groups, (void)b, (void)start, (void)pixel;
+}
+
+static int has_half(const ek_q_out *to) {
+    (void)to;
+    return 0;
+}
+
+#endif
+
 /* What the rows after these are gathered from, where that is plain. */
 static ek_ahead next_rows(const ek_q_conv *c, size_t row, size_t end) {
     size_t most = rows_at_a_time(c), rows = end - row < most ? end - row : most, bytes = is_matrix(c) ? rows * c->depth : 0;
@@ -191,7 +234,7 @@ static ek_ahead next_rows(const ek_q_conv *c, size_t row, size_t end) {
 static void part(void *context, int index, int count) {
     const ek_q_conv *c = context;
     ek_q_number *patches = (ek_q_number *)(void *)((char *)c->work + (size_t)index * patches_bytes(c));
-    size_t groups = groups_of(c), most = rows_at_a_time(c);
+    size_t groups = groups_of(c), length = groups * EK_Q_DEPTHS, most = rows_at_a_time(c);
     ek_range r = ek_share(c->rows, LEAST_ROWS, index, count);
     for (size_t row = r.begin; row < r.end; row += most) {
         size_t rows = r.end - row < most ? r.end - row : most;
@@ -201,7 +244,9 @@ static void part(void *context, int index, int count) {
             const ek_q_weight *b = (const ek_q_weight *)c->layer.weights + block * groups * EK_Q_BLOCK * EK_Q_DEPTHS;
             const int32_t *start = c->layer.start + block * EK_Q_BLOCK;
             const ek_q_out to = ek_q_out_of(c, block);
-            for (size_t i = 0; i < rows; i += TILE) multiply(&to, patches + i * groups * EK_Q_DEPTHS, groups, b, start, row + i, rows - i);
+            size_t i = 0;
+            for (; has_half(&to) && i + 2 * TILE <= rows; i += 2 * TILE) multiply_half(&to, patches + i * length, groups, b, start, row + i);
+            for (; i < rows; i += TILE) multiply(&to, patches + i * length, groups, b, start, row + i, rows - i);
         }
     }
 }
