@@ -33,6 +33,8 @@ static inline void ek_parallel(ek_pool *pool, size_t elements, ek_work *work, vo
 
 static inline size_t ek_elements(const ek_tensor *t) {
     size_t n = 1;
+    /* At most six factors, which clang would multiply in vectors, hundreds of bytes of them in every kernel. */
+    _Pragma("clang loop vectorize(disable) interleave(disable) unroll(disable)")
     for (int i = 0; i < t->rank; i++) n *= t->dim[i];
     return n;
 }

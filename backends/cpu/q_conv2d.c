@@ -66,23 +66,20 @@ static void make_layer(const ek_q_conv *c, char *at) {
     ek_q_factors *factors = (void *)(at + 64);
     int32_t *start = (void *)(at + 64 + factors_bytes(c));
     uint32_t zero = (uint32_t)(c->from.zero + (ek_q_is_depthwise(c) ? 0 : EK_Q_OFFSET));
-    int exact = c->a->real;
+    int exact = 0;
     for (size_t block = 0; block < c->blocks; block++) {
         int32_t sum[EK_Q_BLOCK] = {0}, magnitude[EK_Q_BLOCK] = {0};
         add_weights(c, block, sum, magnitude);
         for (int i = 0; i < EK_Q_BLOCK; i++) {
-            int vector = i / EK_LANES, lane = i % EK_LANES, place = ek_q_channel(vector, lane);
-            size_t o = block * EK_Q_BLOCK + (size_t)place;
-            start[block * EK_Q_BLOCK + (size_t)i] = (int32_t)(0 - zero * (uint32_t)sum[place]);
-            exact = exact || (o < (size_t)c->outputs && !is_plain(c, o, magnitude[place]));
+            size_t o = block * EK_Q_BLOCK + (size_t)i;
+            start[o] = (int32_t)(0 - zero * (uint32_t)sum[i]);
+            exact = exact || (o < (size_t)c->outputs && !is_plain(c, o, magnitude[i]));
         }
     }
-    for (size_t i = 0; i < c->blocks * EK_Q_BLOCK && !exact; i++) {
-        int at_block = (int)(i % EK_Q_BLOCK), vector = at_block / EK_LANES, lane = at_block % EK_LANES;
-        size_t block = i / EK_Q_BLOCK, o = block * EK_Q_BLOCK + (size_t)ek_q_channel(vector, lane);
-        int known = o < (size_t)c->outputs;
-        if (known && bias) start[i] = (int32_t)((uint32_t)start[i] + (uint32_t)bias[o]);
-        ek_q_set(&factors[block], vector, lane, known ? factor_of(c, o) : (ek_factor){0, 32});
+    for (size_t o = 0; o < c->blocks * EK_Q_BLOCK && !exact; o++) {
+        int in_block = (int)(o % EK_Q_BLOCK), known = o < (size_t)c->outputs;
+        if (known && bias) start[o] = (int32_t)((uint32_t)start[o] + (uint32_t)bias[o]);
+        ek_q_set(&factors[o / EK_Q_BLOCK], in_block / EK_LANES, in_block % EK_LANES, known ? factor_of(c, o) : (ek_factor){0, 32});
     }
     *(int *)(void *)at = exact;
     char *weights = at + 64 + factors_bytes(c) + starts_bytes(c);
@@ -90,7 +87,8 @@ static void make_layer(const ek_q_conv *c, char *at) {
     else EK_NAME(ek_q_dense_pack)(c, weights);
 }
 
-void EK_NAME(ek_q_finish_exactly)(const ek_q_conv *c, const ek_vi *sum, size_t pixel, size_t block) {
+/* Sums of a block of channels at a pixel to results there. */
+static void finish_exactly(const ek_q_conv *c, const ek_vi *sum, size_t pixel, size_t block) {
     const int32_t *bias = c->call->in[EK_Q_CONV2D_BIAS];
     const float *scale = c->call->in[EK_Q_CONV2D_W_SCALE];
     size_t outputs = (size_t)c->outputs, at = pixel * outputs;
@@ -98,7 +96,7 @@ void EK_NAME(ek_q_finish_exactly)(const ek_q_conv *c, const ek_vi *sum, size_t p
     uint32_t bits = 0;
     for (int v = 0; v < EK_Q_VECTORS; v++) {
         for (int lane = 0; lane < EK_LANES; lane++) {
-            int place = ek_q_channel(v, lane);
+            int place = v * EK_LANES + lane;
             size_t o = block * EK_Q_BLOCK + (size_t)place;
             if (o >= outputs) continue;
             int64_t total = (int64_t)sum[v][lane] + (bias ? bias[o] : 0);
@@ -114,6 +112,41 @@ void EK_NAME(ek_q_finish_exactly)(const ek_q_conv *c, const ek_vi *sum, size_t p
     if (!mask || c->a->real) return;
     size_t channel = block * EK_Q_BLOCK, n = outputs - channel < EK_Q_BLOCK ? outputs - channel : EK_Q_BLOCK;
     memcpy(mask + pixel * ((outputs + 7) / 8) + channel / 8, &bits, (n + 7) / 8);
+}
+
+/* Sums that fit int32 to real numbers. */
+static void finish_real(const ek_q_conv *c, const ek_vi *sum, size_t pixel, size_t block) {
+    typedef double doubles __attribute__((vector_size(EK_LANES * 8)));
+    const float *scale = c->call->in[EK_Q_CONV2D_W_SCALE];
+    float *y = (float *)c->call->out[EK_Q_CONV2D_Y] + pixel * (size_t)c->outputs;
+    size_t o = block * EK_Q_BLOCK, outputs = (size_t)c->outputs;
+    for (int v = 0; v < EK_Q_VECTORS && o < outputs; v++, o += EK_LANES) {
+        int n = outputs - o < EK_LANES ? (int)(outputs - o) : EK_LANES;
+        ek_vf scales = n == EK_LANES ? ek_load(scale + o) : ek_load_part(scale + o, n);
+        doubles units = __builtin_convertvector(scales, doubles) * c->from.scale;
+        ek_vf real = __builtin_convertvector(__builtin_convertvector(sum[v], doubles) * units, ek_vf);
+        if (n == EK_LANES) ek_store(y + o, real);
+        else ek_store_part(y + o, real, n);
+    }
+}
+
+void EK_NAME(ek_q_finish_any)(const ek_q_out *to, const ek_vi *sums, size_t pixel, size_t n) {
+    for (size_t end = pixel + n; pixel < end; pixel++, sums += EK_Q_VECTORS) {
+        if (to->conv->layer.exact) {
+            finish_exactly(to->conv, sums, pixel, to->block);
+            continue;
+        }
+        if (to->conv->a->real) {
+            finish_real(to->conv, sums, pixel, to->block);
+            continue;
+        }
+        ek_q_bytes y;
+        uint32_t bits = ek_q_rescale(to->factors, to->zero, sums, &y, 1);
+        int8_t *at = to->y + pixel * to->row;
+        if (to->n == EK_Q_BLOCK) memcpy(at, &y, EK_Q_BLOCK);
+        else ek_q_store(at, y, to->n);
+        for (size_t k = 0; to->mask && k < (to->n + 7) / 8; k++) to->mask[pixel * to->mask_row + k] = (uint8_t)(bits >> 8 * k);
+    }
 }
 
 /* --- the kernel --- */

@@ -57,7 +57,7 @@ EK_INLINE ek_vi ek_q_dot(ek_vi sum, ek_vi x, ek_vi w) {
 /* Where a layer's tables and packed weights lie. */
 typedef struct {
     const ek_q_factors *factors; /* by block of channels */
-    const int32_t *start;        /* what a channel's sum begins with, in the order of ek_q_channel */
+    const int32_t *start;        /* what a channel's sum begins with */
     const void *weights;
     int exact; /* whether the sums need the careful way: bias added in 64 bits, any factor */
 } ek_q_layer;
@@ -94,7 +94,7 @@ typedef struct {
     uint8_t *mask; /* … or NULL */
     size_t block, n, row, mask_row; /* n channels; from pixel to pixel */
     int16_t zero;
-    int exact;
+    int plain; /* whether bytes alone are wanted, and vectors make them */
 } ek_q_out;
 
 EK_INLINE ek_q_out ek_q_out_of(const ek_q_conv *c, size_t block) {
@@ -102,12 +102,10 @@ EK_INLINE ek_q_out ek_q_out_of(const ek_q_conv *c, size_t block) {
     ek_q_out to = {.conv = c, .factors = &c->layer.factors[block], .block = block, .row = outputs, .mask_row = (outputs + 7) / 8};
     to.y = (int8_t *)c->call->out[EK_Q_CONV2D_Y] + channel;
     if (c->call->out[EK_Q_CONV2D_MASK]) to.mask = (uint8_t *)c->call->out[EK_Q_CONV2D_MASK] + channel / 8;
-    to.n = left < EK_Q_BLOCK ? left : EK_Q_BLOCK, to.exact = c->layer.exact, to.zero = (int16_t)c->to.zero;
+    to.n = left < EK_Q_BLOCK ? left : EK_Q_BLOCK, to.zero = (int16_t)c->to.zero;
+    to.plain = !c->layer.exact && !c->a->real && !to.mask;
     return to;
 }
-
-/* Sums of a block of channels at a pixel to results there. */
-void EK_NAME(ek_q_finish_exactly)(const ek_q_conv *c, const ek_vi *sum, size_t pixel, size_t block);
 
 /* The first n < EK_Q_BLOCK bytes of a block, without a call of memcpy; those that are not loaded are zero. */
 EK_INLINE ek_q_bytes ek_q_load(const int8_t *from, size_t n) {
@@ -130,39 +128,29 @@ EK_INLINE void ek_q_store(int8_t *to, ek_q_bytes y, size_t n) {
         if (n & size) memcpy(to + done, bytes + done, size), done += size;
 }
 
-/* Of n pixels in a row: the exact way, or the bits that say what was in range. */
-EK_INLINE void ek_q_finish_apart(const ek_q_out *to, const ek_vi *sums, size_t pixel, int n) {
-    for (int i = 0; i < n; i++, sums += EK_Q_VECTORS) {
-        if (to->exact) {
-            EK_NAME(ek_q_finish_exactly)(to->conv, sums, pixel + (size_t)i, to->block);
-            continue;
-        }
-        ek_q_bytes y;
-        uint32_t bits = ek_q_rescale(to->factors, to->zero, sums, &y, 1);
-        uint8_t *mask = to->mask + (pixel + (size_t)i) * to->mask_row;
-        for (size_t k = 0; k < (to->n + 7) / 8; k++) mask[k] = (uint8_t)(bits >> 8 * k);
-    }
-}
+/* The sums of n pixels in a row, whatever the layer is: exact, with a mask, with less than a block of channels. */
+void EK_NAME(ek_q_finish_any)(const ek_q_out *to, const ek_vi *sums, size_t pixel, size_t n);
 
 enum { EK_Q_MOST = 12 };
 
-/* The sums of n ≤ EK_Q_MOST pixels in a row, n a constant. All are computed before any is stored, so that factors are read once. */
-EK_INLINE void ek_q_finish(const ek_q_out *to, ek_vi (*sum)[EK_Q_VECTORS], size_t pixel, int n) {
-    if (to->exact || to->mask) {
-        ek_vi copy[EK_Q_MOST][EK_Q_VECTORS]; /* sums that are counted through would not stay in registers */
-        memcpy(copy, sum, (size_t)n * sizeof *copy);
-        ek_q_finish_apart(to, copy[0], pixel, n);
-        if (to->exact) return;
+/* Sums of `pixels` ≤ EK_Q_MOST in a row, a constant; the first n of them are wanted. All are computed before any is stored, so that
+ * factors are read once. */
+EK_INLINE void ek_q_finish(const ek_q_out *to, ek_vi (*sum)[EK_Q_VECTORS], size_t pixel, int pixels, size_t n) {
+    if (!to->plain || n < (size_t)pixels) {
+        ek_vi copy[EK_Q_MOST][EK_Q_VECTORS]; /* sums whose address is taken would not stay in registers */
+        memcpy(copy, sum, (size_t)pixels * sizeof *copy);
+        EK_NAME(ek_q_finish_any)(to, copy[0], pixel, n);
+        return;
     }
+    int8_t *at = to->y + pixel * to->row;
     ek_q_bytes y[EK_Q_MOST];
     EK_UNROLL
-    for (int i = 0; i < n; i++) ek_q_rescale(to->factors, to->zero, sum[i], &y[i], 0);
-    int8_t *at = to->y + pixel * to->row;
+    for (int i = 0; i < pixels; i++) ek_q_rescale(to->factors, to->zero, sum[i], &y[i], 0);
     if (to->n == EK_Q_BLOCK)
         EK_UNROLL
-        for (int i = 0; i < n; i++, at += to->row) memcpy(at, &y[i], EK_Q_BLOCK);
+        for (int i = 0; i < pixels; i++, at += to->row) memcpy(at, &y[i], EK_Q_BLOCK);
     else
-        for (int i = 0; i < n; i++, at += to->row) ek_q_store(at, y[i], to->n);
+        for (int i = 0; i < pixels; i++, at += to->row) ek_q_store(at, y[i], to->n);
 }
 
 EK_INLINE size_t ek_q_up(size_t bytes) { return (bytes + 63) / 64 * 64; }

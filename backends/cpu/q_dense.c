@@ -4,12 +4,14 @@
 #include "q_conv2d.h"
 
 #if defined(__AVX512F__)
-enum { TILE = 12, ROWS = 24 };
+enum { TILE = 12 };
 #elif defined(__AVX2__) || defined(__aarch64__)
-enum { TILE = 6, ROWS = 24 };
+enum { TILE = 6 };
 #else
-enum { TILE = 3, ROWS = 24 };
+enum { TILE = 3 };
 #endif
+/* Rows of patches that are gathered at a time: few enough that they stay in the first-level cache beside a block's weights. */
+enum { LEAST_ROWS = 24, MOST_ROWS = 192, PATCHES_BYTES = 16384 };
 
 typedef ek_vi vector_anywhere __attribute__((aligned(4)));
 
@@ -28,7 +30,7 @@ void EK_NAME(ek_q_dense_pack)(const ek_q_conv *c, void *where) {
         for (size_t block = 0; block < c->blocks; block++) {
             ek_q_weight *row = to + (block * groups + k / EK_Q_DEPTHS) * EK_Q_BLOCK * EK_Q_DEPTHS + k % EK_Q_DEPTHS;
             for (int i = 0; i < EK_Q_BLOCK; i++) {
-                size_t o = block * EK_Q_BLOCK + (size_t)ek_q_channel(i / EK_LANES, i % EK_LANES);
+                size_t o = block * EK_Q_BLOCK + (size_t)i;
                 row[i * EK_Q_DEPTHS] = w && o < (size_t)c->outputs ? w[o] : 0;
             }
         }
@@ -37,30 +39,41 @@ void EK_NAME(ek_q_dense_pack)(const ek_q_conv *c, void *where) {
 
 static size_t patch_length(const ek_q_conv *c) { return groups_of(c) * EK_Q_DEPTHS; }
 
-static size_t patches_bytes(const ek_q_conv *c) { return ek_q_up(ROWS * patch_length(c) * sizeof(ek_q_number)); }
+static size_t rows_at_a_time(const ek_q_conv *c) {
+    size_t rows = PATCHES_BYTES / (patch_length(c) * sizeof(ek_q_number)) / LEAST_ROWS * LEAST_ROWS;
+    return rows < LEAST_ROWS ? LEAST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
+}
+
+static size_t patches_bytes(const ek_q_conv *c) { return ek_q_up(rows_at_a_time(c) * patch_length(c) * sizeof(ek_q_number)); }
 
 size_t EK_NAME(ek_q_dense_work)(const ek_q_conv *c, int threads) { return patches_bytes(c) * (size_t)threads; }
 
 /* --- patches --- */
 
-typedef int8_t eight __attribute__((vector_size(8)));
-typedef int8_t eight_anywhere __attribute__((vector_size(8), aligned(1)));
-typedef ek_q_number eight_numbers __attribute__((vector_size(8 * sizeof(ek_q_number)), aligned(1)));
-
-EK_INLINE void convert_eight(const int8_t *from, ek_q_number *to) {
-    eight x = *(const eight_anywhere *)from;
-    const int8_t top = INT8_MIN;
-    if (EK_Q_OFFSET) x ^= (eight){0} + top;
-    *(eight_numbers *)to = __builtin_convertvector(x, eight_numbers);
-}
-
-EK_INLINE void convert(const int8_t *from, ek_q_number *to, size_t n) {
-    if (n < 8) {
-        for (size_t i = 0; i < n; i++) to[i] = (ek_q_number)(from[i] + EK_Q_OFFSET);
-        return;
+/* The numbers that 8 or 16 bytes stand for. */
+#define CONVERT(n)                                                                                          \
+    EK_INLINE void convert_##n(const int8_t *from, ek_q_number *to) {                                         \
+        typedef int8_t bytes __attribute__((vector_size(n), aligned(1)));                                     \
+        typedef ek_q_number numbers __attribute__((vector_size(n * sizeof(ek_q_number)), aligned(1)));        \
+        bytes x = *(const bytes *)from;                                                                       \
+        const int8_t top = INT8_MIN;                                                                          \
+        if (EK_Q_OFFSET) x ^= (bytes){0} + top;                                                               \
+        *(numbers *)to = __builtin_convertvector(x, numbers);                                                 \
     }
-    for (size_t i = 0; i + 8 <= n; i += 8) convert_eight(from + i, to + i);
-    if (n % 8) convert_eight(from + n - 8, to + n - 8);
+CONVERT(8)
+CONVERT(16)
+
+/* What is left of n bytes after whole vectors is converted with some before it again. */
+EK_INLINE void convert(const int8_t *from, ek_q_number *to, size_t n) {
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 <= n; i += 16) convert_16(from + i, to + i);
+        if (n % 16) convert_16(from + n - 16, to + n - 16);
+    } else if (n >= 8) {
+        convert_8(from, to);
+        convert_8(from + n - 8, to + n - 8);
+    } else {
+        for (size_t i = 0; i < n; i++) to[i] = (ek_q_number)(from[i] + EK_Q_OFFSET);
+    }
 }
 
 EK_INLINE void fill(ek_q_number *to, ek_q_number value, size_t n) {
@@ -81,15 +94,6 @@ static place place_of(const ek_q_conv *c, size_t row) {
     return to;
 }
 
-static void step(const ek_q_conv *c, place *at) {
-    at->w += c->a->stride[1];
-    if (++at->q < c->out_w) return;
-    at->q = 0, at->w = -c->a->padding[2], at->h += c->a->stride[0];
-    if (++at->p < c->out_h) return;
-    at->p = 0, at->h = -c->a->padding[0];
-    at->image += (size_t)c->height * (size_t)c->width * (size_t)c->channels;
-}
-
 /* What a row of a window sees that is not all inside the image. */
 static void gather_edge(const ek_q_conv *c, const int8_t *line, int w0, ek_q_number *to) {
     size_t channels = (size_t)c->channels;
@@ -100,14 +104,17 @@ static void gather_edge(const ek_q_conv *c, const int8_t *line, int w0, ek_q_num
     }
 }
 
-/* What the window of one result sees. */
-EK_INLINE void gather(const ek_q_conv *c, const place *at, ek_q_number *to) {
-    size_t channels = (size_t)c->channels, n = (size_t)c->kernel_w * channels, row = (size_t)c->width * channels;
-    int whole = c->a->dilation[1] == 1 && at->w >= 0 && at->w + c->kernel_w <= c->width;
-    for (int i = 0, h = at->h; i < c->kernel_h; i++, h += c->a->dilation[0], to += n) {
+/* What the windows of n results in a row see, line after line of the image. */
+static void gather_run(const ek_q_conv *c, const place *at, size_t n, ek_q_number *to) {
+    size_t channels = (size_t)c->channels, seen = (size_t)c->kernel_w * channels, row = (size_t)c->width * channels, length = patch_length(c);
+    int stride = c->a->stride[1], last = c->a->dilation[1] == 1 ? c->width - c->kernel_w : -1; /* from where a window is inside */
+    for (int i = 0, h = at->h; i < c->kernel_h; i++, h += c->a->dilation[0], to += seen) {
         const int8_t *line = h >= 0 && h < c->height ? at->image + (size_t)h * row : NULL;
-        if (whole && line) convert(line + (size_t)at->w * channels, to, n);
-        else gather_edge(c, line, at->w, to);
+        ek_q_number *patch = to;
+        for (int k = 0, w = at->w; k < (int)n; k++, w += stride, patch += length) {
+            if (line && w >= 0 && w <= last) convert(line + (size_t)w * channels, patch, seen);
+            else gather_edge(c, line, w, patch);
+        }
     }
 }
 
@@ -120,14 +127,19 @@ static int is_matrix(const ek_q_conv *c) {
 
 /* The patches of some rows; zeros in the last depths, whose weights are none. */
 static void gather_rows(const ek_q_conv *c, size_t row, size_t rows, ek_q_number *to) {
-    size_t length = patch_length(c);
-    int matrix = is_matrix(c);
-    place at = place_of(c, row);
-    for (size_t i = 0; i < rows; i++, to += length) {
-        if (matrix) convert(c->x + (row + i) * c->depth, to, c->depth);
-        else gather(c, &at, to), step(c, &at);
-        fill(to + c->depth, 0, length - c->depth);
+    size_t length = patch_length(c), depth = c->depth;
+    if (is_matrix(c) && length == depth) {
+        convert(c->x + row * depth, to, rows * depth);
+        return;
     }
+    for (size_t i = 0, n; i < rows; i += n) {
+        place at = place_of(c, row + i);
+        size_t left = (size_t)(c->out_w - at.q);
+        n = rows - i < left ? rows - i : left;
+        gather_run(c, &at, n, to + i * length);
+    }
+    for (size_t i = 0; i < rows && length > depth; i++)
+        for (size_t k = depth; k < length; k++) to[i * length + k] = 0;
 }
 
 /* --- products --- */
@@ -167,36 +179,74 @@ EK_INLINE void multiply(const ek_q_out *to, const ek_q_number *a, size_t groups,
     for (size_t k = 0; k < groups; k++, a += EK_Q_DEPTHS, b += EK_Q_BLOCK * EK_Q_DEPTHS)
         EK_UNROLL
         for (size_t i = 0; i < TILE; i++) add_products(sum[i], a + i * length, b);
-    if (rows >= TILE) {
-        ek_q_finish(to, sum, pixel, TILE);
-        return;
-    }
-    ek_vi done[TILE][EK_Q_VECTORS]; /* sums that are counted through would not stay in registers */
-    memcpy(done, sum, sizeof done);
-    for (size_t i = 0; i < rows; i++) ek_q_finish(to, &done[i], pixel + i, 1);
+    ek_q_finish(to, sum, pixel, TILE, rows < TILE ? rows : TILE);
 }
 
+#if defined(__AVX2__)
+
+/* 2 TILE rows times the first half of a block, for the last channels: the sums of two rows are rescaled as those of one block. */
+EK_INLINE void multiply_half(const ek_q_out *to, const ek_q_number *a, size_t groups, const ek_q_weight *b, const int32_t *start, size_t pixel) {
+    const ek_q_factors twice = {{to->factors->vector[0], to->factors->vector[0]}};
+    size_t length = groups * EK_Q_DEPTHS;
+    ek_vi sum[TILE][EK_Q_VECTORS];
+    EK_UNROLL
+    for (int i = 0; i < TILE; i++) sum[i][0] = sum[i][1] = *(const vector_anywhere *)start;
+    for (size_t k = 0; k < groups; k++, a += EK_Q_DEPTHS, b += EK_Q_BLOCK * EK_Q_DEPTHS) {
+        const ek_vi w = *(const vector_anywhere *)(const void *)b;
+        EK_UNROLL
+        for (size_t i = 0; i < 2 * TILE; i++) {
+            int32_t group;
+            memcpy(&group, a + i * length, sizeof group);
+            sum[i / 2][i % 2] = ek_q_dot(sum[i / 2][i % 2], (ek_vi){0} + group, w);
+        }
+    }
+    int8_t *at = to->y + pixel * to->row;
+    EK_UNROLL
+    for (int i = 0; i < TILE; i++, at += 2 * to->row) {
+        ek_q_bytes y;
+        ek_q_rescale(&twice, to->zero, sum[i], &y, 0);
+        memcpy(at, &y, EK_Q_BLOCK / 2);
+        memcpy(at + to->row, (const char *)&y + EK_Q_BLOCK / 2, EK_Q_BLOCK / 2);
+    }
+}
+
+static int has_half(const ek_q_out *to) { return to->plain && to->n == EK_Q_BLOCK / 2; }
+
+#else
+
+EK_INLINE void multiply_half(const ek_q_out *to, const ek_q_number *a, size_t groups, const ek_q_weight *b, const int32_t *start, size_t pixel) {
+    (void)to, (void)a, (void)groups, (void)b, (void)start, (void)pixel;
+}
+
+static int has_half(const ek_q_out *to) {
+    (void)to;
+    return 0;
+}
+
+#endif
+
 /* What the rows after these are gathered from, where that is plain. */
-static ek_ahead next_rows(const ek_q_conv *c, size_t row, size_t end, size_t steps) {
-    size_t rows = end - row < ROWS ? end - row : ROWS, bytes = is_matrix(c) ? rows * c->depth : 0;
-    return ek_ahead_of((const float *)(const void *)(c->x + row * c->depth), bytes / sizeof(float), steps);
+static ek_ahead next_rows(const ek_q_conv *c, size_t row, size_t end) {
+    size_t most = rows_at_a_time(c), rows = end - row < most ? end - row : most, bytes = is_matrix(c) ? rows * c->depth : 0;
+    return ek_ahead_of((const float *)(const void *)(c->x + row * c->depth), bytes / sizeof(float), c->blocks);
 }
 
 static void part(void *context, int index, int count) {
     const ek_q_conv *c = context;
     ek_q_number *patches = (ek_q_number *)(void *)((char *)c->work + (size_t)index * patches_bytes(c));
-    const ek_q_layer layer = c->layer;
-    size_t groups = groups_of(c), blocks = c->blocks;
-    ek_range r = ek_share(c->rows, ROWS, index, count);
-    for (size_t row = r.begin; row < r.end; row += ROWS) {
-        size_t rows = r.end - row < ROWS ? r.end - row : ROWS;
+    size_t groups = groups_of(c), length = groups * EK_Q_DEPTHS, most = rows_at_a_time(c);
+    ek_range r = ek_share(c->rows, LEAST_ROWS, index, count);
+    for (size_t row = r.begin; row < r.end; row += most) {
+        size_t rows = r.end - row < most ? r.end - row : most;
         gather_rows(c, row, rows, patches);
-        ek_ahead next = next_rows(c, row + rows, r.end, blocks * ((rows + TILE - 1) / TILE));
-        for (size_t block = 0; block < blocks; block++) {
-            const ek_q_weight *b = (const ek_q_weight *)layer.weights + block * groups * EK_Q_BLOCK * EK_Q_DEPTHS;
+        ek_ahead next = next_rows(c, row + rows, r.end);
+        for (size_t block = 0; block < c->blocks; block++, ek_ahead_step(&next)) {
+            const ek_q_weight *b = (const ek_q_weight *)c->layer.weights + block * groups * EK_Q_BLOCK * EK_Q_DEPTHS;
+            const int32_t *start = c->layer.start + block * EK_Q_BLOCK;
             const ek_q_out to = ek_q_out_of(c, block);
-            for (size_t i = 0; i < rows; i += TILE, ek_ahead_step(&next))
-                multiply(&to, patches + i * groups * EK_Q_DEPTHS, groups, b, layer.start + block * EK_Q_BLOCK, row + i, rows - i);
+            size_t i = 0;
+            for (; has_half(&to) && i + 2 * TILE <= rows; i += 2 * TILE) multiply_half(&to, patches + i * length, groups, b, start, row + i);
+            for (; i < rows; i += TILE) multiply(&to, patches + i * length, groups, b, start, row + i, rows - i);
         }
     }
 }

@@ -1,8 +1,10 @@
 /* Vectors of int32 sums to int8, a block of channels at a time: floor(sum · m / 2^shift + 1/2) + zero, clamped, exactly as
  * ek_rescale has it in 64 bits.
  *
- * x86 multiplies the lanes with even and with odd numbers apart, 32 × 32 → 64 bits, adds one half and takes the upper 32 bits, which
- * are then shifted on: AVX2 has no arithmetic shift of 64. Factors below 1/2 have shifts of 32 and more; others go the exact way.
+ * Where shift ≥ 32 (x86: 33, factors below 1/4), only the product's upper half counts: with h = floor(sum · m / 2^32),
+ * floor((sum · m + 2^(shift-1)) / 2^shift) = (h + 2^(shift-33)) >> (shift - 32). x86 multiplies the lanes with even and with odd
+ * numbers apart, 32 × 32 → 64 bits, and shuffles the upper halves of both into one vector; NEON's sqdmulh makes them at once,
+ * doubled. Other factors go the exact way.
  * The zero point is added to int16 that saturate, which changes nothing: what saturates is clamped. */
 #ifndef EK_Q_RESCALE_H
 #define EK_Q_RESCALE_H
@@ -19,24 +21,17 @@ enum { EK_Q_BLOCK = EK_Q_VECTORS * EK_LANES }; /* channels: 16; 32 with AVX-512,
 
 typedef int8_t ek_q_bytes __attribute__((vector_size(EK_Q_BLOCK)));
 typedef int16_t ek_q_words __attribute__((vector_size(EK_Q_BLOCK * 2)));
-typedef int64_t ek_vl __attribute__((vector_size(EK_LANES * 4)));
-typedef uint64_t ek_vul __attribute__((vector_size(EK_LANES * 4)));
-
-/* The channel in a block of a lane of a vector: as packing two vectors of int32 into one of int16 puts them. */
-EK_INLINE int ek_q_channel(int vector, int lane) { return lane / 4 * 8 + vector * 4 + lane % 4; }
 
 #if defined(__AVX2__)
-enum { EK_Q_LEAST_SHIFT = 32 };
+enum { EK_Q_LEAST_SHIFT = 33 };
 typedef struct {
-    ek_vi m[2]; /* of even lanes; of odd ones, each in the lane before its own */
-    ek_vl half[2];
-    ek_vi shift; /* less 32 */
+    ek_vi m, odd; /* the factors of odd lanes again, each in the lane before its own */
+    ek_vi half, shift; /* of the upper halves of products */
 } ek_q_vector_factors;
 #elif defined(__aarch64__)
-enum { EK_Q_LEAST_SHIFT = 1 };
+enum { EK_Q_LEAST_SHIFT = 32 };
 typedef struct {
-    int32x4_t m;
-    int64x2_t shift[2]; /* negative: to the right */
+    int32x4_t m, shift; /* of the upper halves of doubled products; negative: to the right */
 } ek_q_vector_factors;
 #else
 enum { EK_Q_LEAST_SHIFT = 1 };
@@ -60,20 +55,45 @@ EK_INLINE ek_q_words ek_q_add_zero(ek_q_words words, int16_t zero) {
     return ((words & ~(low | high)) | (most & low) | (-most & high)) + zeros;
 #endif
 }
+
+/* The upper halves of the products; of each four lanes the second and third change places. */
+EK_INLINE ek_vi ek_q_multiply_high(ek_vi sum, const ek_q_vector_factors *f) {
+    typedef uint64_t pairs __attribute__((vector_size(EK_LANES * 4)));
+    ek_vi above = (ek_vi)((pairs)sum >> 32);
+#if defined(__AVX512F__)
+    ek_vi even = (ek_vi)__builtin_ia32_pmuldq512(sum, f->m), odd = (ek_vi)__builtin_ia32_pmuldq512(above, f->odd);
+    return __builtin_shufflevector(even, odd, 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31);
+#else
+    ek_vi even = (ek_vi)__builtin_ia32_pmuldq256(sum, f->m), odd = (ek_vi)__builtin_ia32_pmuldq256(above, f->odd);
+    return __builtin_shufflevector(even, odd, 1, 3, 9, 11, 5, 7, 13, 15);
+#endif
+}
+
+/* Bytes in the order of channels, of vectors that were multiplied so and packed. */
+EK_INLINE ek_q_bytes ek_q_in_order(ek_q_bytes y) {
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(y, y, 0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15, 16, 18, 17, 19, 20, 22, 21, 23, 24, 26, 25, 27, 28, 30, 29, 31);
+#else
+    return __builtin_shufflevector(y, y, 0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+#endif
+}
+
+/* The lane whose result ek_q_multiply_high puts where lane `at` was. */
+EK_INLINE int ek_q_lane(int at) { return (at & ~3) | (at & 1) << 1 | (at & 2) >> 1; }
 #endif
 
 /* Set the factor of one lane. */
 EK_INLINE void ek_q_set(ek_q_factors *to, int vector, int lane, ek_factor f) {
     ek_q_vector_factors *v = &to->vector[vector];
 #if defined(__AVX2__)
-    int odd = lane & 1, shift = f.m ? f.shift : 32;
-    v->m[odd][lane - odd] = f.m;
-    v->m[odd][lane - odd + 1] = 0;
-    v->half[odd][lane / 2] = (int64_t)1 << (shift - 1);
-    v->shift[lane] = shift - 32;
+    int shift = f.m ? f.shift : 33;
+    v->m[lane] = f.m;
+    if (lane & 1) v->odd[lane - 1] = f.m, v->odd[lane] = 0;
+    v->half[ek_q_lane(lane)] = (int32_t)1 << (shift - 33);
+    v->shift[ek_q_lane(lane)] = shift - 32;
 #elif defined(__aarch64__)
     v->m[lane] = f.m;
-    v->shift[lane / 2][lane % 2] = -f.shift;
+    v->shift[lane] = f.m ? 31 - f.shift : 0;
 #else
     v->lane[lane] = f;
 #endif
@@ -82,35 +102,31 @@ EK_INLINE void ek_q_set(ek_q_factors *to, int vector, int lane, ek_factor f) {
 /* The block's results, and one bit a channel that was in range if they are wanted. */
 EK_INLINE uint32_t ek_q_rescale(const ek_q_factors *f, int16_t zero, const ek_vi *sum, ek_q_bytes *y, int masked) {
 #if defined(__AVX2__)
-    const ek_vi odd_lanes = (ek_lane_numbers() & 1) != 0;
     ek_vi q[2];
     EK_UNROLL
     for (int i = 0; i < 2; i++) {
         const ek_q_vector_factors *v = &f->vector[i];
-        ek_vi high = (ek_vi)((ek_vul)sum[i] >> 32);
-#if defined(__AVX512F__)
-        ek_vl even = (ek_vl)__builtin_ia32_pmuldq512(sum[i], v->m[0]), odd = (ek_vl)__builtin_ia32_pmuldq512(high, v->m[1]);
-#else
-        ek_vl even = (ek_vl)__builtin_ia32_pmuldq256(sum[i], v->m[0]), odd = (ek_vl)__builtin_ia32_pmuldq256(high, v->m[1]);
-#endif
-        ek_vi left = (ek_vi)((ek_vul)(even + v->half[0]) >> 32), right = (ek_vi)(odd + v->half[1]);
-        q[i] = ((left & ~odd_lanes) | (right & odd_lanes)) >> v->shift;
+        q[i] = (ek_q_multiply_high(sum[i], v) + v->half) >> v->shift;
     }
 #if defined(__AVX512F__)
+    typedef int32_t fours __attribute__((vector_size(32)));
     ek_q_words words = ek_q_add_zero((ek_q_words)__builtin_ia32_packssdw512(q[0], q[1]), zero);
     ek_q_words clamped = __builtin_elementwise_min(__builtin_elementwise_max(words, (ek_q_words){0} - 128), (ek_q_words){0} + 127);
-    *y = __builtin_convertvector(clamped, ek_q_bytes);
-    return masked ? __builtin_ia32_cvtw2mask512((words >= -128) & (words <= 127)) : 0;
+    fours mixed = (fours)__builtin_convertvector(clamped, ek_q_bytes);
+    *y = ek_q_in_order((ek_q_bytes)__builtin_shufflevector(mixed, mixed, 0, 2, 4, 6, 1, 3, 5, 7));
+    if (!masked) return 0;
+    fours within = (fours)__builtin_convertvector((words >= -128) & (words <= 127), ek_q_bytes);
+    return (uint32_t)__builtin_ia32_pmovmskb256(ek_q_in_order((ek_q_bytes)__builtin_shufflevector(within, within, 0, 2, 4, 6, 1, 3, 5, 7)));
 #else
     typedef int16_t half __attribute__((vector_size(16)));
     ek_q_words words = ek_q_add_zero((ek_q_words)__builtin_ia32_packssdw256(q[0], q[1]), zero);
     half parts[2];
     memcpy(parts, &words, sizeof words);
-    *y = (ek_q_bytes)__builtin_ia32_packsswb128(parts[0], parts[1]);
+    *y = ek_q_in_order((ek_q_bytes)__builtin_ia32_packsswb128(parts[0], parts[1]));
     if (!masked) return 0;
     ek_q_words within = (words >= -128) & (words <= 127);
     memcpy(parts, &within, sizeof within);
-    return (uint32_t)__builtin_ia32_pmovmskb128(__builtin_ia32_packsswb128(parts[0], parts[1]));
+    return (uint32_t)__builtin_ia32_pmovmskb128(ek_q_in_order((ek_q_bytes)__builtin_ia32_packsswb128(parts[0], parts[1])));
 #endif
 #elif defined(__aarch64__)
     int16x8_t words[2];
@@ -120,10 +136,7 @@ EK_INLINE uint32_t ek_q_rescale(const ek_q_factors *f, int16_t zero, const ek_vi
         EK_UNROLL
         for (int j = 0; j < 2; j++) {
             const ek_q_vector_factors *v = &f->vector[2 * i + j];
-            int32x4_t s = sum[2 * i + j];
-            int64x2_t low = vrshlq_s64(vmull_s32(vget_low_s32(s), vget_low_s32(v->m)), v->shift[0]);
-            int64x2_t high = vrshlq_s64(vmull_high_s32(s, v->m), v->shift[1]);
-            q[j] = vqmovn_high_s64(vqmovn_s64(low), high);
+            q[j] = vrshlq_s32(vqdmulhq_s32(sum[2 * i + j], v->m), v->shift);
         }
         words[i] = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(q[0]), q[1]), vdupq_n_s16(zero));
     }
@@ -142,8 +155,8 @@ EK_INLINE uint32_t ek_q_rescale(const ek_q_factors *f, int16_t zero, const ek_vi
     uint32_t bits = 0;
     (void)masked;
     for (int i = 0; i < EK_Q_BLOCK; i++) {
-        int lane = i % EK_LANES, place = ek_q_channel(i / EK_LANES, lane);
-        bits |= ek_clamp_to(bytes + place, ek_rescale(sum[i / EK_LANES][lane], f->vector[i / EK_LANES].lane[lane]) + zero) << place;
+        int lane = i % EK_LANES;
+        bits |= ek_clamp_to(bytes + i, ek_rescale(sum[i / EK_LANES][lane], f->vector[i / EK_LANES].lane[lane]) + zero) << i;
     }
     memcpy(y, bytes, sizeof bytes);
     return bits;

@@ -19,22 +19,33 @@ typedef struct {
     int32_t a_zero, b_zero, y_zero, a_factor, b_factor, shift;
 } job;
 
-enum { GROUP = 16 }; /* loops of so many are vectors to the compiler */
+enum { GROUP = 16 };
+typedef int8_t bytes __attribute__((vector_size(GROUP), aligned(1)));
+typedef int32_t ints __attribute__((vector_size(GROUP * 4), aligned(4)));
+typedef float reals __attribute__((vector_size(GROUP * 4), aligned(4)));
 
-typedef void values(const job *j, size_t at, int32_t *q);
+typedef ints values(const job *j, size_t at);
+
+EK_INLINE ints smaller(ints a, int32_t limit) {
+    ints less = a < limit;
+    return (a & less) | (limit & ~less);
+}
+
+EK_INLINE ints larger(ints a, int32_t limit) {
+    ints more = a > limit;
+    return (a & more) | (limit & ~more);
+}
 
 /* Results at `at`, clamped; one bit each that was in range. */
-EK_INLINE void store_group(const job *j, size_t at, const int32_t *q, uint8_t *mask, size_t n) {
-    int8_t y[GROUP];
-    for (int i = 0; i < GROUP; i++) {
-        int32_t low = q[i] < -128 ? -128 : q[i];
-        y[i] = (int8_t)(low > 127 ? 127 : low);
-    }
-    if (n == GROUP) memcpy(j->y + at, y, GROUP);
-    else memcpy(j->y + at, y, n);
+EK_INLINE void store_group(const job *j, size_t at, ints q, uint8_t *mask, size_t n) {
+    ints near = smaller(larger(q, -128), 127);
+    bytes y = __builtin_convertvector(near, bytes);
+    if (n == GROUP) *(bytes *)(j->y + at) = y;
+    else memcpy(j->y + at, &y, n);
     if (!mask) return;
+    bytes within = __builtin_convertvector(near == q, bytes);
     uint32_t bits = 0;
-    for (int i = 0; i < GROUP; i++) bits |= (uint32_t)(y[i] == q[i]) << i;
+    for (int i = 0; i < GROUP; i++) bits |= (uint32_t)(within[i] & 1) << i;
     mask[0] = (uint8_t)bits;
     if (n > 8) mask[1] = (uint8_t)(bits >> 8);
 }
@@ -43,13 +54,11 @@ EK_INLINE void store_group(const job *j, size_t at, const int32_t *q, uint8_t *m
 EK_INLINE void part_group(const job *j, size_t at, uint8_t *mask, size_t n, values *make, size_t a_bytes) {
     float a[GROUP] = {0};
     int8_t b[GROUP] = {0};
-    int32_t q[GROUP];
     memcpy(a, (const char *)j->a + at * a_bytes, n * a_bytes);
     if (j->b) memcpy(b, j->b + at, n);
     job copy = *j;
     copy.a = a, copy.b = b;
-    make(&copy, 0, q);
-    store_group(j, at, q, mask, n);
+    store_group(j, at, make(&copy, 0), mask, n);
 }
 
 EK_INLINE void run_rows(const job *given, int index, int count, values *make, size_t a_bytes) {
@@ -60,25 +69,21 @@ EK_INLINE void run_rows(const job *given, int index, int count, values *make, si
         for (size_t c = part.columns.begin; c < part.columns.end; c += GROUP) {
             size_t n = part.columns.end - c, at = r * all.columns + c;
             uint8_t *mask = j.mask ? j.mask + r * all.row_bytes + c / 8 : NULL;
-            int32_t q[GROUP];
-            if (n < GROUP) {
-                part_group(&j, at, mask, n, make, a_bytes);
-                continue;
-            }
-            make(&j, at, q);
-            store_group(&j, at, q, mask, GROUP);
+            if (n < GROUP) part_group(&j, at, mask, n, make, a_bytes);
+            else store_group(&j, at, make(&j, at), mask, GROUP);
         }
     }
 }
 
-EK_INLINE void quantized(const job *j, size_t at, int32_t *q) {
-    const float *x = (const float *)j->a + at, limit = 1e6f;
-    for (int i = 0; i < GROUP; i++) {
-        float whole = rintf(x[i] / j->scale);
-        whole = whole == whole ? whole : 0;
-        whole = whole < -limit ? -limit : whole;
-        q[i] = (int32_t)(whole > limit ? limit : whole) + j->y_zero;
-    }
+/* Whole numbers of magnitudes below 2^22 are what is left in the last bits of a sum with 1.5 · 2^23, rounded to even. */
+EK_INLINE ints quantized(const job *j, size_t at) {
+    const float limit = 1e6f, magic = 0x1.8p23f;
+    reals x = *(const reals *)((const float *)j->a + at) / j->scale;
+    ints known = x == x, less = x < limit, more = x > -limit;
+    reals far = (reals){0} + limit;
+    x = (reals)(((ints)x & less) | ((ints)far & ~less));
+    x = (reals)(((ints)x & more) | ((ints)-far & ~more));
+    return (((ints)(x + magic) - (ints)((reals){0} + magic)) & known) + j->y_zero;
 }
 
 static void quantize_part(void *context, int index, int count) { run_rows(context, index, count, quantized, sizeof(float)); }
@@ -95,12 +100,11 @@ static void dequantize(const ek_call *call) {
             ek_elements(call->in_t[EK_DEQUANTIZE_X]));
 }
 
-EK_INLINE void added(const job *j, size_t at, int32_t *q) {
-    const int8_t *a = (const int8_t *)j->a + at, *b = j->b + at;
-    for (int i = 0; i < GROUP; i++) {
-        int32_t left = (a[i] - j->a_zero) * j->a_factor, right = (b[i] - j->b_zero) * j->b_factor;
-        q[i] = ((left + right + (1 << (j->shift - 1))) >> j->shift) + j->y_zero;
-    }
+EK_INLINE ints added(const job *j, size_t at) {
+    ints a = __builtin_convertvector(*(const bytes *)((const int8_t *)j->a + at), ints);
+    ints b = __builtin_convertvector(*(const bytes *)(j->b + at), ints);
+    int32_t start = (int32_t)((1u << (j->shift - 1)) - (uint32_t)j->a_zero * (uint32_t)j->a_factor - (uint32_t)j->b_zero * (uint32_t)j->b_factor);
+    return ((a * j->a_factor + b * j->b_factor + start) >> j->shift) + j->y_zero;
 }
 
 static void add_part(void *context, int index, int count) { run_rows(context, index, count, added, 1); }

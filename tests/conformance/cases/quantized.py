@@ -17,7 +17,7 @@ from edgekit.graph.ops.shape import Concat, Permute, Slice, Unslice
 from edgekit.graph.ops.update import SgdUpdate
 from edgekit.program import Storage
 from tests.conformance.case import Case, Operand
-from tests.conformance.cases.convolution import GEOMETRIES, Geometry, geometries
+from tests.conformance.cases.convolution import GEOMETRIES, SAME, Geometry, geometries
 from tests.conformance.cases.update import BLOCKS, OPTIMIZERS, vector
 from tests.conformance.data import Data, scalar
 
@@ -90,6 +90,15 @@ def saturated(data: Data) -> Case:
     bias = np.array([2**31 - 1, -(2**31), 5], np.int32)
     operands = (data.i8((2, 3, 3, 40)), data.i8((3, 3, 40, 3)), scales(3, data), quant((1e-7, 4.0)), quant(QUANTS[1]))
     return Case(QConv2d(padding=(1, 1, 1, 1)), (*operands, Operand(bias), None), (0, 1))
+
+
+def blocks(data: Data) -> list[Case]:
+    """Rows enough for every tile of whole blocks of channels, halves of them and less; images that threads share in place."""
+    dense = [Geometry(2, (6, 7), (1, 1), 12, outputs) for outputs in (8, 16, 24, 40, 48, 61)]
+    tall = Geometry(3, (8, 2), (5, 3), 1, 1, 24, padding=(2, 2, 1, 1))
+    depthwise = [Geometry(3, (9, 10), (3, 3), 1, 1, 40, padding=SAME), tall]
+    cases = [conv(g, QUANTS[1], True, False, CONSTANT, data) for g in (*dense, *depthwise)]
+    return cases + [in_place(g, False, data) for g in depthwise]
 
 
 def rescaled(data: Data) -> list[Case]:
@@ -185,7 +194,7 @@ def moves(data: Data) -> list[Case]:
 
 def table() -> list[Case]:
     data = Data()
-    cases = [saturated(data), *rescaled(data), *cropped(data), *updates(data), *moves(data)]
+    cases = [saturated(data), *blocks(data), *rescaled(data), *cropped(data), *updates(data), *moves(data)]
     for g in filter(supported, GEOMETRIES):
         for bias, mask, weight in ((False, False, STATE), (True, True, CONSTANT)):
             cases.append(conv(g, QUANTS[1], bias, mask, weight, data))
