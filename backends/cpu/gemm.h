@@ -117,6 +117,11 @@ EK_INLINE size_t ek_even(size_t total, size_t most, size_t unit) {
     return pieces ? ek_round_up((total + pieces - 1) / pieces, unit) : unit;
 }
 
+/* Work whose results do not depend on who does which part is cut into several times as many parts as there are threads, and who is free
+ * takes the next: a thread whose core is slower, or has other processes to run, does fewer, and the others do not wait for it. */
+EK_INLINE size_t ek_parts(size_t threads) { return 8 * threads; }
+EK_INLINE size_t ek_next(size_t *next) { return __atomic_fetch_add(next, 1, __ATOMIC_RELAXED); }
+
 /* Part `index` of `count` of [0, total) in whole units. */
 EK_INLINE void ek_share(size_t total, size_t unit, int index, int count, size_t *from, size_t *to) {
     size_t units = (total + unit - 1) / unit;
