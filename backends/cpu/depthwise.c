@@ -8,19 +8,21 @@ typedef struct {
     const ek_epilogue *finish;
     float *scratch; /* zeros for a pixel; then the threads' parts */
     size_t part;
-    size_t rows, next; /* rows of results a turn; turns taken */
+    ek_turns turns;
+    size_t rows; /* of a turn, of the results' rows */
 } job;
 
-/* The rows of a thread's next turn; whether there are any. */
-static int take_rows(job *work, size_t rows, size_t *from, size_t *to) {
-    *from = ek_min(ek_next(&work->next) * work->rows, rows);
-    *to = ek_min(*from + work->rows, rows);
-    return *from < *to;
+static void cut_rows(job *work, size_t rows, const ek_pool *pool) {
+    size_t parts = ek_parts((size_t)ek_pool_threads(pool));
+    work->rows = rows ? (rows + parts - 1) / parts : 1;
+    work->turns.parts = (rows + work->rows - 1) / work->rows;
 }
 
-static size_t rows_a_turn(size_t rows, const ek_pool *pool) {
-    size_t parts = ek_parts((size_t)ek_pool_threads(pool));
-    return (rows + parts - 1) / parts;
+/* The rows, of `rows` in all, of a thread's next turn; whether there is one. */
+static int take_rows(job *work, int index, int count, size_t rows, size_t *from, size_t *to) {
+    if (!ek_take(&work->turns, index, count, from)) return 0;
+    *from *= work->rows, *to = ek_min(*from + work->rows, rows);
+    return 1;
 }
 
 static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16); }
@@ -54,17 +56,16 @@ static void forward_rows(const job *work, size_t from, size_t to) {
 }
 
 static void forward_part(void *context, int index, int count) {
-    (void)index, (void)count;
     job *work = context;
     size_t from, to;
-    while (take_rows(work, (size_t)work->c->images * (size_t)work->c->out_h, &from, &to)) forward_rows(work, from, to);
+    while (take_rows(work, index, count, (size_t)work->c->images * (size_t)work->c->out_h, &from, &to)) forward_rows(work, from, to);
     ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
     job work = {.c = c, .a = x, .b = w.data, .finish = finish, .scratch = scratch};
-    work.rows = rows_a_turn((size_t)c->images * (size_t)c->out_h, pool);
+    cut_rows(&work, (size_t)c->images * (size_t)c->out_h, pool);
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, forward_part, &work);
 }
@@ -98,17 +99,16 @@ static void input_grad_rows(const job *work, size_t from, size_t to) {
 }
 
 static void input_grad_part(void *context, int index, int count) {
-    (void)index, (void)count;
     job *work = context;
     size_t from, to;
-    while (take_rows(work, (size_t)work->c->images * (size_t)work->c->height, &from, &to)) input_grad_rows(work, from, to);
+    while (take_rows(work, index, count, (size_t)work->c->images * (size_t)work->c->height, &from, &to)) input_grad_rows(work, from, to);
     ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
     job work = {.c = c, .a = dy, .b = w.data, .finish = finish, .scratch = scratch};
-    work.rows = rows_a_turn((size_t)c->images * (size_t)c->height, pool);
+    cut_rows(&work, (size_t)c->images * (size_t)c->height, pool);
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, input_grad_part, &work);
 }

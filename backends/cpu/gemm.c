@@ -137,7 +137,7 @@ typedef struct {
     blocking s;
     float *scratch;
     size_t rows, down, across; /* of a chunk; chunks */
-    size_t next;               /* chunk that nobody has taken */
+    ek_turns turns;
 } job;
 
 static job cut(const ek_gemm *g, size_t threads, void *scratch) {
@@ -154,6 +154,7 @@ static job cut(const ek_gemm *g, size_t threads, void *scratch) {
     }
     work.rows = ek_even(g->m, (g->m + work.down - 1) / work.down, EK_TILE_ROWS);
     work.down = (g->m + work.rows - 1) / work.rows;
+    work.turns.parts = g->column % 8 ? work.down : work.down * work.across;
     return work;
 }
 
@@ -191,13 +192,12 @@ static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, si
 }
 
 static void run_part(void *context, int index, int count) {
-    (void)count;
     job *work = context;
     const ek_gemm *g = work->g;
     const blocking *s = &work->s;
     float *buffers = work->scratch + (size_t)index * (s->a + s->b + s->c);
     size_t packed = g->n, whole = g->column % 8 ? work->across : 1; /* threads may not share a byte of a mask */
-    for (size_t chunk; (chunk = ek_next(&work->next)) < work->down * work->across / whole;) {
+    for (size_t chunk; ek_take(&work->turns, index, count, &chunk);) {
         size_t m0 = chunk % work->down * work->rows, m1 = ek_min(m0 + work->rows, g->m), n0 = chunk / work->down * s->columns;
         for (size_t i = 0; i < whole; i++, n0 += s->columns) {
             run_chunk(work, buffers, m0, m1, n0, ek_min(s->columns, g->n - n0), s->depth >= g->k && n0 == packed);

@@ -65,7 +65,7 @@ typedef struct {
     const ek_outer_gemm *g;
     blocking s;
     float *scratch;
-    size_t next; /* block that nobody has taken */
+    ek_turns turns; /* blocks of dw */
 } job;
 
 /* Rows of a matrix in tiles of some columns: rows are `ld` apart, tiles `step`. */
@@ -201,13 +201,12 @@ static __attribute__((minsize)) void add_parts(void *context, int index, int cou
 }
 
 static void sum_blocks(void *context, int index, int count) {
-    (void)count;
     job *work = context;
     const ek_outer_gemm *g = work->g;
     const blocking *s = &work->s;
     float *buffer = work->scratch + (size_t)index * buffer_floats(s);
-    size_t across = (g->n + s->n - 1) / s->n, down = (g->k + s->k - 1) / s->k;
-    for (size_t i; (i = ek_next(&work->next)) < across * down;) {
+    size_t across = (g->n + s->n - 1) / s->n;
+    for (size_t i; ek_take(&work->turns, index, count, &i);) {
         size_t k0 = i / across * s->k, n0 = i % across * s->n;
         const float *sums = sum_block(work, buffer, 0, g->m, k0, n0, g->db);
         for (size_t k = k0; k < ek_min(k0 + s->k, g->k); k++, sums += s->n) store_row(g, k, n0, ek_min(s->n, g->n - n0), sums);
@@ -217,6 +216,7 @@ static void sum_blocks(void *context, int index, int count) {
 void EK_NAME(ek_outer_gemm)(const ek_outer_gemm *g, ek_pool *pool, void *scratch) {
     job work = {.g = g, .s = choose_blocks(g->m, g->k, g->n, (size_t)ek_pool_threads(pool)), .scratch = scratch};
     if (!work.s.by_rows) {
+        work.turns.parts = ((g->n + work.s.n - 1) / work.s.n) * ((g->k + work.s.k - 1) / work.s.k);
         ek_pool_run(pool, sum_blocks, &work);
         return;
     }
