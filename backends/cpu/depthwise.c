@@ -8,7 +8,22 @@ typedef struct {
     const ek_epilogue *finish;
     float *scratch; /* zeros for a pixel; then the threads' parts */
     size_t part;
+    ek_turns turns;
+    size_t rows; /* of a turn, of the results' rows */
 } job;
+
+static void cut_rows(job *work, size_t rows, const ek_pool *pool) {
+    size_t parts = ek_parts((size_t)ek_pool_threads(pool));
+    work->rows = rows ? (rows + parts - 1) / parts : 1;
+    work->turns.parts = (rows + work->rows - 1) / work->rows;
+}
+
+/* The rows, of `rows` in all, of a thread's next turn; whether there is one. */
+static int take_rows(job *work, int index, int count, size_t rows, size_t *from, size_t *to) {
+    if (!ek_take(&work->turns, index, count, from)) return 0;
+    *from *= work->rows, *to = ek_min(*from + work->rows, rows);
+    return 1;
+}
 
 static size_t zeros_of(int channels) { return ek_round_up((size_t)channels, 16); }
 
@@ -23,11 +38,9 @@ static void find_next(const ek_conv *c, ek_row *r) {
     r->next_floats = (size_t)c->stride_h * line;
 }
 
-static void forward_part(void *context, int index, int count) {
-    const job *work = context;
+static void forward_rows(const job *work, size_t from, size_t to) {
     const ek_conv *c = work->c;
-    size_t from, to, pixels = (size_t)c->height * (size_t)c->width;
-    ek_share((size_t)c->images * (size_t)c->out_h, 1, index, count, &from, &to);
+    size_t pixels = (size_t)c->height * (size_t)c->width;
     ek_row r = {.filter = work->b, .filter_row = (ptrdiff_t)c->kernel_w * c->channels, .filter_column = c->channels,
             .zeros = work->scratch};
     r.height = c->height, r.width = c->width, r.channels = c->channels, r.taps_h = c->kernel_h, r.taps_w = c->kernel_w;
@@ -40,21 +53,26 @@ static void forward_part(void *context, int index, int count) {
         find_next(c, &r);
         EK_NAME(ek_depthwise_row)(&r, work->finish);
     }
+}
+
+static void forward_part(void *context, int index, int count) {
+    job *work = context;
+    size_t from, to;
+    while (take_rows(work, index, count, (size_t)work->c->images * (size_t)work->c->out_h, &from, &to)) forward_rows(work, from, to);
     ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, x, w.data, finish, scratch, 0};
+    job work = {.c = c, .a = x, .b = w.data, .finish = finish, .scratch = scratch};
+    cut_rows(&work, (size_t)c->images * (size_t)c->out_h, pool);
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, forward_part, &work);
 }
 
-static void input_grad_part(void *context, int index, int count) {
-    const job *work = context;
+static void input_grad_rows(const job *work, size_t from, size_t to) {
     const ek_conv *c = work->c;
-    size_t from, to, pixels = (size_t)c->out_h * (size_t)c->out_w;
-    ek_share((size_t)c->images * (size_t)c->height, 1, index, count, &from, &to);
+    size_t pixels = (size_t)c->out_h * (size_t)c->out_w;
     for (size_t row = from; row < to; row++) {
         int h = (int)(row % (size_t)c->height);
         ek_phase down = ek_phase_of(h % c->stride_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
@@ -78,12 +96,19 @@ static void input_grad_part(void *context, int index, int count) {
             EK_NAME(ek_depthwise_row)(&r, work->finish);
         }
     }
+}
+
+static void input_grad_part(void *context, int index, int count) {
+    job *work = context;
+    size_t from, to;
+    while (take_rows(work, index, count, (size_t)work->c->images * (size_t)work->c->height, &from, &to)) input_grad_rows(work, from, to);
     ek_finished(work->finish);
 }
 
 void EK_NAME(ek_depthwise_input_grad)(const ek_conv *c, const float *dy, ek_real w, const ek_epilogue *finish,
         ek_pool *pool, void *scratch) {
-    job work = {c, dy, w.data, finish, scratch, 0};
+    job work = {.c = c, .a = dy, .b = w.data, .finish = finish, .scratch = scratch};
+    cut_rows(&work, (size_t)c->images * (size_t)c->height, pool);
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, input_grad_part, &work);
 }
@@ -132,7 +157,7 @@ static void add_parts(const job *work, size_t at, size_t count, int threads, flo
 
 void EK_NAME(ek_depthwise_weight_grad)(const ek_conv *c, ek_real x, const float *dy, float *dw, float *db,
         ek_pool *pool, void *scratch) {
-    job work = {c, x.data, dy, NULL, scratch, part_floats(c)};
+    job work = {.c = c, .a = x.data, .b = dy, .scratch = scratch, .part = part_floats(c)};
     memset(scratch, 0, EK_NAME(ek_depthwise_scratch)(c));
     ek_pool_run(pool, weight_grad_part, &work);
     size_t channels = (size_t)c->channels, weights = taps_of(c) * channels;

@@ -62,7 +62,12 @@ static void dot_and_finish(size_t depth, const float *a, size_t lda, const float
 
 /* A block of B, DEPTH × COLUMNS, stays in the second-level cache while the rows of A pass; a block of the result holds
  * partial sums where K needs several blocks. */
-enum { DEPTH = 384, BLOCK_B = 48 * 1024, ROWS = 28 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
+#if defined(EK_M7)
+enum { ROWS = 28 * EK_TILE_ROWS };
+#else
+enum { ROWS = 34 * EK_TILE_ROWS };
+#endif
+enum { DEPTH = 384, BLOCK_B = 48 * 1024, LEAST_ROWS = 16 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
         PACK_ROWS = 16 };
 
 /* Rows and columns small enough that packing B would cost more than it saves: B is read where it lies. */
@@ -125,63 +130,85 @@ static void pack_block(const ek_gemm *g, const blocking *s, size_t k0, size_t n0
     }
 }
 
+/* The result in chunks, numbered down the rows of a block of columns and then on to the next: a thread that goes on to the chunk below
+ * has its block of B already. */
 typedef struct {
     const ek_gemm *g;
     blocking s;
     float *scratch;
-    int by_columns;
+    size_t rows, down, across; /* of a chunk; chunks */
+    ek_turns turns;
 } job;
 
-static void run_part(void *context, int index, int count) {
-    const job *work = context;
+static job cut(const ek_gemm *g, size_t threads, void *scratch) {
+    job work = {.g = g, .s = choose_blocks(g->k, g->n), .scratch = scratch};
+    size_t panels = (g->n + EK_PANEL - 1) / EK_PANEL, parts = threads > 1 ? ek_parts(threads) : 1;
+    work.across = (g->n + work.s.columns - 1) / work.s.columns;
+    size_t fewest = g->k > work.s.depth ? (g->m + ROWS - 1) / ROWS : 1, most = g->m / LEAST_ROWS;
+    work.down = ek_min((parts + work.across - 1) / work.across, most);
+    if (work.down < fewest) work.down = fewest;
+    if (work.down * work.across < parts && threads > 1 && g->column % 8 == 0) { /* few rows: fewer columns */
+        size_t wide = panels * work.down / parts;
+        work.s.columns = ek_min(work.s.columns, (wide ? wide : 1) * EK_PANEL);
+        work.across = (g->n + work.s.columns - 1) / work.s.columns;
+    }
+    work.rows = ek_even(g->m, (g->m + work.down - 1) / work.down, EK_TILE_ROWS);
+    work.down = (g->m + work.rows - 1) / work.rows;
+    work.turns.parts = g->column % 8 ? work.down : work.down * work.across;
+    return work;
+}
+
+/* Rows [m0, m1) of columns [n0, n0 + n); `has_b`: B's block is in its buffer. */
+static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, size_t n0, size_t n, int has_b) {
     const ek_gemm *g = work->g;
     const blocking *s = &work->s;
-    float *a_buffer = work->scratch + (size_t)index * (s->a + s->b + s->c), *b_buffer = a_buffer + s->a,
-            *c_buffer = b_buffer + s->b;
-    size_t m_from = 0, m_to = g->m, n_from = 0, n_to = g->n;
-    if (work->by_columns) ek_share(g->n, EK_PANEL, index, count, &n_from, &n_to);
-    else ek_share(g->m, 1, index, count, &m_from, &m_to);
-    if (m_from == m_to) return;
+    float *b_buffer = a_buffer + s->a, *c_buffer = b_buffer + s->b;
+    size_t tile_rows = ek_even(m1 - m0, EK_TILE_ROWS, 1), k0 = 0;
     int direct = s->depth >= g->k && finishes_in_registers(g);
-    size_t tile_rows = ek_even(ek_min(m_to - m_from, 4 * s->rows), EK_TILE_ROWS, 1);
+    do {
+        size_t depth = ek_min(s->depth, g->k - k0);
+        if (!has_b) pack_block(g, s, k0, n0, n, b_buffer);
+        for (size_t row = m0; row < m1; row += tile_rows) {
+            size_t rows = ek_min(tile_rows, m1 - row);
+            const float *a = a_buffer;
+            size_t lda = s->depth;
+            if (g->a.patches) EK_NAME(ek_gather)(&g->a, row, rows, k0, depth, a_buffer, lda);
+            else a = g->a.from.data + row * g->a.ld + k0, lda = g->a.ld;
+            float *c = s->depth < g->k ? c_buffer + (row - m0) * s->columns : c_buffer;
+            size_t steps = row + rows < m1 ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
+            size_t finished = direct && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
+            for (size_t j = 0; j < n; j += EK_PANEL) {
+                panel b = find_panel(g, s, b_buffer, k0, n0, j);
+                size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
+                const float *ahead = asked < steps ? a + rows * lda + asked * EK_LINE : a;
+                if (j < finished) dot_and_finish(depth, a, lda, b.data, b.ld, ahead, &g->finish, row, g->column + n0 + j);
+                else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0, ahead);
+            }
+            if (k0 + depth >= g->k && finished < n)
+                finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
+        }
+        k0 += s->depth;
+    } while (k0 < g->k);
+}
 
-    for (size_t n0 = n_from; n0 < n_to; n0 += s->columns) {
-        size_t n = ek_min(s->columns, n_to - n0);
-        if (s->depth >= g->k) pack_block(g, s, 0, n0, n, b_buffer);
-        for (size_t m0 = m_from; m0 < m_to; m0 += s->rows / EK_TILE_ROWS * tile_rows) {
-            size_t m1 = ek_min(m0 + s->rows / EK_TILE_ROWS * tile_rows, m_to), k0 = 0;
-            do {
-                size_t depth = ek_min(s->depth, g->k - k0);
-                if (s->depth < g->k) pack_block(g, s, k0, n0, n, b_buffer);
-                for (size_t row = m0; row < m1; row += tile_rows) {
-                    size_t rows = ek_min(tile_rows, m1 - row);
-                    const float *a = a_buffer;
-                    size_t lda = s->depth;
-                    if (g->a.patches) EK_NAME(ek_gather)(&g->a, row, rows, k0, depth, a_buffer, lda);
-                    else a = g->a.from.data + row * g->a.ld + k0, lda = g->a.ld;
-                    float *c = c_buffer + (row - m0) * s->columns;
-                    size_t steps = row + rows < m_to ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
-                    size_t finished = direct && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
-                    for (size_t j = 0; j < n; j += EK_PANEL) {
-                        panel b = find_panel(g, s, b_buffer, k0, n0, j);
-                        size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
-                        const float *ahead = asked < steps ? a + rows * lda + asked * EK_LINE : a;
-                        if (j < finished) dot_and_finish(depth, a, lda, b.data, b.ld, ahead, &g->finish, row, g->column + n0 + j);
-                        else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0, ahead);
-                    }
-                    if (k0 + depth >= g->k && finished < n)
-                        finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
-                }
-                k0 += s->depth;
-            } while (k0 < g->k);
+static void run_part(void *context, int index, int count) {
+    job *work = context;
+    const ek_gemm *g = work->g;
+    const blocking *s = &work->s;
+    float *buffers = work->scratch + (size_t)index * (s->a + s->b + s->c);
+    size_t packed = g->n, whole = g->column % 8 ? work->across : 1; /* threads may not share a byte of a mask */
+    for (size_t chunk; ek_take(&work->turns, index, count, &chunk);) {
+        size_t m0 = chunk % work->down * work->rows, m1 = ek_min(m0 + work->rows, g->m), n0 = chunk / work->down * s->columns;
+        for (size_t i = 0; i < whole; i++, n0 += s->columns) {
+            run_chunk(work, buffers, m0, m1, n0, ek_min(s->columns, g->n - n0), s->depth >= g->k && n0 == packed);
+            packed = n0;
         }
     }
     ek_finished(&g->finish);
 }
 
 void EK_NAME(ek_gemm)(const ek_gemm *g, ek_pool *pool, void *scratch) {
-    size_t threads = (size_t)ek_pool_threads(pool), panels = (g->n + EK_PANEL - 1) / EK_PANEL;
-    job work = {g, choose_blocks(g->k, g->n), scratch, g->m < 8 * EK_TILE_ROWS * threads && panels >= 2 * threads
-            && g->column == 0};
-    if (g->m && g->n) ek_pool_run(pool, run_part, &work);
+    if (!g->m || !g->n) return;
+    job work = cut(g, (size_t)ek_pool_threads(pool), scratch);
+    ek_pool_run(pool, run_part, &work);
 }

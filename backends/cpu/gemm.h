@@ -117,6 +117,32 @@ EK_INLINE size_t ek_even(size_t total, size_t most, size_t unit) {
     return pieces ? ek_round_up((total + pieces - 1) / pieces, unit) : unit;
 }
 
+/* Work whose results do not depend on who does which part, in several times as many parts as there are threads. Each thread has its
+ * share of them, whose operands it left in its caches before, and then takes what others have not come to: so nobody waits for a
+ * thread whose core is slower or has other processes to run. */
+#if defined(EK_M7)
+enum { EK_SHARES = 1 };
+#else
+enum { EK_SHARES = 16 }; /* more threads than that have one together */
+#endif
+typedef struct {
+    size_t parts;
+    size_t taken[EK_SHARES]; /* of each thread's share */
+} ek_turns;
+
+EK_INLINE size_t ek_parts(size_t threads) { return 8 * threads; }
+
+/* Thread `index` takes a part; whether there was one. */
+EK_INLINE int ek_take(ek_turns *turns, int index, int count, size_t *part) {
+    size_t shares = ek_min((size_t)count, EK_SHARES);
+    for (size_t i = 0; i < shares; i++) {
+        size_t whose = ((size_t)index + i) % shares, from = turns->parts * whose / shares;
+        *part = from + __atomic_fetch_add(&turns->taken[whose], 1, __ATOMIC_RELAXED);
+        if (*part < turns->parts * (whose + 1) / shares) return 1;
+    }
+    return 0;
+}
+
 /* Part `index` of `count` of [0, total) in whole units. */
 EK_INLINE void ek_share(size_t total, size_t unit, int index, int count, size_t *from, size_t *to) {
     size_t units = (total + unit - 1) / unit;

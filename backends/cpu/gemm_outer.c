@@ -65,6 +65,7 @@ typedef struct {
     const ek_outer_gemm *g;
     blocking s;
     float *scratch;
+    ek_turns turns; /* blocks of dw */
 } job;
 
 /* Rows of a matrix in tiles of some columns: rows are `ld` apart, tiles `step`. */
@@ -199,14 +200,13 @@ static __attribute__((minsize)) void add_parts(void *context, int index, int cou
     }
 }
 
-static void sum_my_blocks(void *context, int index, int count) {
-    const job *work = context;
+static void sum_blocks(void *context, int index, int count) {
+    job *work = context;
     const ek_outer_gemm *g = work->g;
     const blocking *s = &work->s;
     float *buffer = work->scratch + (size_t)index * buffer_floats(s);
-    size_t across = (g->n + s->n - 1) / s->n, down = (g->k + s->k - 1) / s->k, from, to;
-    ek_share(across * down, 1, index, count, &from, &to);
-    for (size_t i = from; i < to; i++) {
+    size_t across = (g->n + s->n - 1) / s->n;
+    for (size_t i; ek_take(&work->turns, index, count, &i);) {
         size_t k0 = i / across * s->k, n0 = i % across * s->n;
         const float *sums = sum_block(work, buffer, 0, g->m, k0, n0, g->db);
         for (size_t k = k0; k < ek_min(k0 + s->k, g->k); k++, sums += s->n) store_row(g, k, n0, ek_min(s->n, g->n - n0), sums);
@@ -214,9 +214,10 @@ static void sum_my_blocks(void *context, int index, int count) {
 }
 
 void EK_NAME(ek_outer_gemm)(const ek_outer_gemm *g, ek_pool *pool, void *scratch) {
-    job work = {g, choose_blocks(g->m, g->k, g->n, (size_t)ek_pool_threads(pool)), scratch};
+    job work = {.g = g, .s = choose_blocks(g->m, g->k, g->n, (size_t)ek_pool_threads(pool)), .scratch = scratch};
     if (!work.s.by_rows) {
-        ek_pool_run(pool, sum_my_blocks, &work);
+        work.turns.parts = ((g->n + work.s.n - 1) / work.s.n) * ((g->k + work.s.k - 1) / work.s.k);
+        ek_pool_run(pool, sum_blocks, &work);
         return;
     }
     ek_pool_run(pool, sum_my_rows, &work);

@@ -46,6 +46,7 @@ typedef struct {
     sizes s;
     float *filter, *zeros, *own;
     size_t from, to; /* columns whose filter is there */
+    ek_turns turns;  /* panels of the filter, then blocks of tiles */
 } job;
 
 /* One row of G g Gᵀ from three: (a, (a + b + c) / 2, (a - b + c) / 2, c). */
@@ -74,12 +75,11 @@ static void transform_filter(const float *taps, size_t rows, float *to, size_t p
 }
 
 static void filter_part(void *context, int index, int count) {
-    const job *work = context;
+    job *work = context;
     const ek_winograd *g = work->g;
     float *taps = work->own + (size_t)index * own_floats(&work->s);
-    size_t from, to, point = g->k * EK_PANEL;
-    ek_share((work->to - work->from + EK_PANEL - 1) / EK_PANEL, 1, index, count, &from, &to);
-    for (size_t panel = from; panel < to; panel++) {
+    size_t point = g->k * EK_PANEL;
+    for (size_t panel; ek_take(&work->turns, index, count, &panel);) {
         size_t column = work->from + panel * EK_PANEL, columns = ek_min(EK_PANEL, g->n - column);
         for (size_t k = 0; k < g->k; k += PACK_ROWS) {
             size_t rows = ek_min(PACK_ROWS, g->k - k);
@@ -190,13 +190,16 @@ static void run_block(const job *work, const block *b, float *pixels) {
     }
 }
 
+static size_t tiles_of(const ek_winograd *g) {
+    return (((size_t)g->out_h + 1) / 2) * (((size_t)g->out_w + 1) / 2) * (size_t)g->images;
+}
+
 static void run_part(void *context, int index, int count) {
-    const job *work = context;
+    job *work = context;
     const ek_winograd *g = work->g;
-    size_t from, to, tiles = (((size_t)g->out_h + 1) / 2) * (((size_t)g->out_w + 1) / 2);
-    ek_share((size_t)g->images * tiles, 1, index, count, &from, &to);
-    for (block b = {.from = from}; b.from < to; b.from = b.to) {
-        b.to = ek_min(b.from + work->s.tiles, to);
+    size_t tiles = tiles_of(g);
+    for (size_t part; ek_take(&work->turns, index, count, &part);) {
+        block b = {part * work->s.tiles, ek_min((part + 1) * work->s.tiles, tiles)};
         run_block(work, &b, work->own + (size_t)index * own_floats(&work->s));
     }
     ek_finished(&g->finish);
@@ -209,7 +212,9 @@ void EK_NAME(ek_winograd)(const ek_winograd *g, ek_pool *pool, void *scratch) {
     memset(work.zeros, 0, work.s.zeros * sizeof(float));
     for (; work.from < g->n; work.from = work.to) {
         work.to = ek_min(work.from + work.s.columns, g->n);
+        work.turns = (ek_turns){.parts = (work.to - work.from + EK_PANEL - 1) / EK_PANEL};
         ek_pool_run(pool, filter_part, &work);
+        work.turns = (ek_turns){.parts = (tiles_of(g) + work.s.tiles - 1) / work.s.tiles};
         ek_pool_run(pool, run_part, &work);
     }
 }

@@ -1,6 +1,6 @@
 """Times of single kernels next to PyTorch's: ``python -m benchmarks.kernels [--size 224] [--batch 8] [--threads 1]``.
 
-Every distinct convolution of MobileNetV2-1.0 (or ResNet-18), forward with bias and activation, input gradient with a
+Every distinct convolution of MobileNetV2-1.0 (or ResNet-18, ResNet-50), forward with bias and activation, input gradient with a
 mask, and weight gradient with the bias's. PyTorch runs channels-last; its activation and mask are left out, in its favour.
 Times are the best of several, by processor time: other processes' turns do not count. With several threads it is the longest
 part of each round, without the waking of threads; PyTorch's cannot be timed so, and it is left out. ``!`` marks where PyTorch
@@ -73,6 +73,25 @@ def resnet(size: int) -> Iterator[Layer]:
         yield Layer(2 * channels, 2 * channels, size, 3, 1)
 
 
+def resnet_wide(size: int) -> Iterator[Layer]:
+    """ResNet-50: 1 × 1 convolutions around each 3 × 3 one."""
+    yield Layer(3, 64, size, 7, 2)
+    size, channels = size // 4, 64
+    for stage, repeats in enumerate((3, 4, 6, 3)):
+        narrow = 64 << stage
+        for i in range(repeats):
+            stride = 2 if stage and i == 0 else 1
+            yield Layer(channels, narrow, size, 1, 1)
+            yield Layer(narrow, narrow, size, 3, stride)
+            if i == 0:
+                yield Layer(channels, 4 * narrow, size, 1, stride)
+            size, channels = size // stride, 4 * narrow
+            yield Layer(narrow, channels, size, 1, 1)
+
+
+MODELS = {"mobilenet": mobilenet, "resnet": resnet, "resnet50": resnet_wide}
+
+
 def cases(layer: Layer, batch: int, threads: int, repeats: int) -> list[Case]:
     """Forward, input gradient and weight gradient of a layer."""
     rng = np.random.default_rng(0)
@@ -138,7 +157,7 @@ def title(layer: Layer, count: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
-    parser.add_argument("--model", choices=("mobilenet", "resnet"), default="mobilenet")
+    parser.add_argument("--model", choices=tuple(MODELS), default="mobilenet")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -149,7 +168,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     alone = options.no_peer or options.threads > 1
-    layers = list((mobilenet if options.model == "mobilenet" else resnet)(options.size))
+    layers = list(MODELS[options.model](options.size))
     ours, theirs = np.zeros(3), np.zeros(3)
     heads = ("forward: ms, GFLOP/s, PyTorch", "input gradient", "weight gradient", "scratch KiB")
     print(f"{'layer, times it occurs':30} | " + " | ".join(f"{head:26}" for head in heads))

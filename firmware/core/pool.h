@@ -1,4 +1,5 @@
-/* Threads that share one piece of work at a time. The split is static, so results are the same from run to run. */
+/* Threads that share one piece of work at a time, in parts that do not depend on which thread does which, so that results are the same
+ * from run to run. */
 #ifndef EK_POOL_H
 #define EK_POOL_H
 
@@ -10,7 +11,7 @@ typedef void ek_work(void *context, int index, int count);
 /* Number of threads, the caller's included. A NULL pool is one thread. */
 int ek_pool_threads(const ek_pool *pool);
 
-/* Run `work` once on each thread, index 0 … threads - 1, and return when all are done. */
+/* Run `work` once for each index 0 … threads - 1, on as many threads as are free, and return when all are done. */
 void ek_pool_run(ek_pool *pool, ek_work *work, void *context);
 
 #endif

@@ -1,5 +1,6 @@
 /* Threads that live as long as the pool. Kernels follow each other within microseconds, so who waits spins a little before it
- * sleeps; a pool with more threads than free cores still works, since the spin is short. */
+ * sleeps; a pool with more threads than free cores still works, since the spin is short. A worker that has not come to its part when
+ * the caller is done with its own, because it sleeps yet or its core has other processes to run, finds that the caller did it. */
 #include "pool_posix.h"
 
 #include <pthread.h>
@@ -13,6 +14,7 @@ enum { SPINS = 4096 };
 typedef struct {
     ek_pool *pool;
     int index;
+    atomic_uint claimed; /* the last round whose part `index` someone began */
     pthread_t thread;
 } worker;
 
@@ -21,7 +23,7 @@ struct ek_pool {
     ek_work *work;
     void *context;
     atomic_uint round;   /* grows with each piece of work */
-    atomic_int running;  /* workers that have not finished this round */
+    atomic_int running;  /* parts of this round that are not finished, without the caller's */
     atomic_bool stop;
     pthread_mutex_t lock;
     pthread_cond_t started, finished;
@@ -37,17 +39,28 @@ static inline void relax(void)
 #endif
 }
 
-static void wait_for_round(ek_pool *pool, unsigned seen)
+/* The next round that this worker sees, maybe not the one after `seen`. */
+static unsigned wait_for_round(ek_pool *pool, unsigned seen)
 {
+    unsigned round;
     for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&pool->round, memory_order_acquire) != seen)
-            return;
+        if ((round = atomic_load_explicit(&pool->round, memory_order_acquire)) != seen)
+            return round;
         relax();
     }
     pthread_mutex_lock(&pool->lock);
-    while (atomic_load(&pool->round) == seen)
+    while ((round = atomic_load(&pool->round)) == seen)
         pthread_cond_wait(&pool->started, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+    return round;
+}
+
+/* Whether the caller of this does the worker's part of a round. A round does not end before all its parts, so `round` is the running
+ * one where this is true. */
+static bool claim(worker *w, unsigned round)
+{
+    unsigned before = atomic_load(&w->claimed);
+    return (int)(round - before) > 0 && atomic_compare_exchange_strong(&w->claimed, &before, round);
 }
 
 static void wait_for_workers(ek_pool *pool)
@@ -77,10 +90,12 @@ static void *work_loop(void *argument)
 {
     worker *self = argument;
     ek_pool *pool = self->pool;
-    for (unsigned round = 0;; round++) {
-        wait_for_round(pool, round);
+    for (unsigned round = 0;;) {
+        round = wait_for_round(pool, round);
         if (atomic_load(&pool->stop))
             return NULL;
+        if (!claim(self, round))
+            continue;
         pool->work(pool->context, self->index, pool->threads);
         if (atomic_fetch_sub(&pool->running, 1) == 1) {
             pthread_mutex_lock(&pool->lock);
@@ -105,6 +120,13 @@ void ek_pool_run(ek_pool *pool, ek_work *work, void *context)
     pool->context = context;
     start_round(pool);
     work(context, 0, pool->threads);
+    unsigned round = atomic_load(&pool->round);
+    for (int i = 1; i < pool->threads; i++) {
+        if (!claim(&pool->workers[i - 1], round))
+            continue;
+        work(context, i, pool->threads);
+        atomic_fetch_sub(&pool->running, 1);
+    }
     wait_for_workers(pool);
 }
 
@@ -133,7 +155,7 @@ ek_pool *ek_pool_create(int threads)
     pthread_cond_init(&pool->started, NULL);
     pthread_cond_init(&pool->finished, NULL);
     for (int i = 0; i < threads - 1; i++) {
-        pool->workers[i] = (worker){.pool = pool, .index = i + 1};
+        pool->workers[i].pool = pool, pool->workers[i].index = i + 1;
         if (pthread_create(&pool->workers[i].thread, NULL, work_loop, &pool->workers[i]) != 0) {
             end(pool, i);
             return NULL;
