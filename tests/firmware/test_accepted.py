@@ -68,11 +68,12 @@ def _program(sample: Sample, rng: np.random.Generator) -> bytes | None:
 def _resize_dy(sample: Sample, rng: np.random.Generator) -> Sample:
     size = tuple(int(n) for n in rng.integers(1, 12, 2))
     names = [name.rstrip("?") for name in sample.op.operands]
-    windowed = "dy" in names and any(t is not None and len(t.shape) == 4 for t in sample.operands)
     return dataclasses.replace(
         sample,
         operands=tuple(
-            Type((t.shape[0], *size, t.shape[3]), t.dtype) if windowed and t is not None and name in ("dy", "index") else t
+            Type((t.shape[0], *size, t.shape[3]), t.dtype)
+            if name in ("dy", "index") and t is not None and len(t.shape) == 4
+            else t
             for name, t in zip(names, sample.operands, strict=False)
         ),
     )
