@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def build(isa: str) -> Path:
         digest.update(path.read_bytes())
     binary = Path(tempfile.gettempdir()) / f"edgekit-kernels-{isa}-{digest.hexdigest()[:16]}"
     if not binary.exists():
-        partial = binary.with_suffix(".partial")
+        partial = binary.with_suffix(f".{os.getpid()}")  # others may build the same
         options = [*COMMON, *LINK, *TARGETS[isa], f"-DEK_ISA={isa}", f"-I{ROOT / 'firmware' / 'core'}"]
         subprocess.run([sys.executable, "-m", "ziglang", "cc", *options, "-o", str(partial), *map(str, sources)], check=True)
         partial.rename(binary)
