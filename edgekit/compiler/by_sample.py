@@ -19,8 +19,9 @@ from edgekit.graph.value import Value
 
 #: Ops whose result's row i depends on the operands' rows i, where all of these have as many axes.
 _ROWWISE: frozenset[type[Op]] = frozenset(
-    {Affine, AdaptiveAvgPool2d, AvgPool2d, Conv2d, Dequantize, Linear, MaxPool2d, QAdd, QConv2d, QMean, Quantize, Unary}
+    {Affine, AdaptiveAvgPool2d, AvgPool2d, Binary, Conv2d, Dequantize, Linear, MaxPool2d, QAdd, QConv2d, QMean, Quantize, Unary}
 )
+_WEIGHTS = ("w", "rest")  #: operands whose first axis is no batch
 
 
 def by_sample(entry: Entry, batch: int) -> Iterator[Node]:
@@ -40,27 +41,25 @@ def by_sample(entry: Entry, batch: int) -> Iterator[Node]:
 def _keeps_samples_apart(node: Node, varying: list[Value], batch: int) -> bool:
     """Whether the first axis goes through the samples in order, some rows each, before and after the node."""
     values = [*varying, *node.writes]
-    if any(not v.shape or v.shape[0] % batch for v in values):
+    if any(not v.shape or v.shape[0] % batch for v in values) or _has_rows(node, varying):
         return False
     alike = len({len(v.shape) for v in values}) == 1
     match node.op:
         case Reshape() | Softmax():
             return True
-        case Slice(axis=axis):
+        case Slice(axis=axis) | Concat(axis=axis):
             return axis != 0
-        case Concat(axis=axis):
-            return axis != 0 and not _has_rows(node, varying)
         case Permute(perm=perm):
             return perm[0] == 0
         case Reduce(axes=axes):
             return not axes & 1
-        case Binary():
-            return alike and not _has_rows(node, varying)
         case op:
             return alike and type(op) in _ROWWISE
 
 
 def _has_rows(node: Node, varying: list[Value]) -> bool:
-    """Whether what does not change is another one for each row, and so for each place in the batch."""
+    """Whether what does not change, weights aside, is another one for each row, and so for each place in the batch."""
     axes = len(varying[0].shape)
-    return any(len(v.shape) == axes and v.shape[0] != 1 for v in node.reads if v not in varying)
+    named = zip(node.op.operands, node.inputs, strict=False)
+    fixed = (v for name, v in named if v is not None and v not in varying and name.rstrip("?") not in _WEIGHTS)
+    return any(len(v.shape) == axes and v.shape[0] != 1 for v in fixed)

@@ -19,12 +19,12 @@ BATCH = 2
 RELU = Unary(Function.RELU)
 
 
-def kept(op: Op, *others: np.ndarray) -> bool:
+def kept(op: Op, *others: np.ndarray | None) -> bool:
     """Whether ``op`` of an activation, and of constants, is among what keeps samples apart."""
     build = Builder()
     x = build.input("x", (BATCH, 3, 4))
     first = build(RELU, x)
-    operands = [build.constant(f"c{i}", array.astype(np.float32)) for i, array in enumerate(others)]
+    operands = [None if array is None else build.constant(f"c{i}", array.astype(np.float32)) for i, array in enumerate(others)]
     y = build(op, first, *operands)
     build.graph.outputs.append(y)
     found = list(by_sample(Entry(build.graph, (Port(Role.INPUT, x), Port(Role.OUTPUT, y))), BATCH))
@@ -42,10 +42,11 @@ def kept(op: Op, *others: np.ndarray) -> bool:
         (Concat(1), (np.ones((2, 1, 4)),)),
         (Binary(Arithmetic.ADD), (np.ones((2, 3, 4)),)),
         (Binary(Arithmetic.ADD), (np.ones((2, 1, 1)),)),
+        (Linear(), (np.ones((4, 4)), np.ones(4), np.ones((2, 3, 4)))),
     ],
-    ids=["mean", "permute", "slice", "concat", "own column", "own addend", "own number"],
+    ids=["mean", "permute", "slice", "concat", "own column", "own addend", "own number", "own residual"],
 )
-def test_what_depends_on_the_place_in_the_batch(op: Op, others: tuple[np.ndarray, ...]) -> None:
+def test_what_depends_on_the_place_in_the_batch(op: Op, others: tuple[np.ndarray | None, ...]) -> None:
     assert not kept(op, *others)
 
 
@@ -58,10 +59,11 @@ def test_what_depends_on_the_place_in_the_batch(op: Op, others: tuple[np.ndarray
         (Binary(Arithmetic.ADD), (np.ones((1, 3, 4)),)),
         (Binary(Arithmetic.ADD), (np.ones((3, 4)),)),
         (Binary(Arithmetic.ADD), (np.ones(()),)),
+        (Linear(), (np.ones((4, 4)), np.ones(4), None)),
     ],
-    ids=["mean", "permute", "slice", "one for all", "fewer axes", "number"],
+    ids=["mean", "permute", "slice", "one for all", "fewer axes", "number", "weights"],
 )
-def test_what_is_the_same_for_every_sample(op: Op, others: tuple[np.ndarray, ...]) -> None:
+def test_what_is_the_same_for_every_sample(op: Op, others: tuple[np.ndarray | None, ...]) -> None:
     assert kept(op, *others)
 
 
