@@ -14,7 +14,7 @@ typedef struct {
 
 static void cut_rows(job *work, size_t rows, const ek_pool *pool) {
     size_t parts = ek_parts((size_t)ek_pool_threads(pool));
-    work->rows = rows ? (rows + parts - 1) / parts : 1;
+    work->rows = rows ? ek_even(rows, (rows + parts - 1) / parts, EK_3X3_ROWS) : 1;
     work->turns.parts = (rows + work->rows - 1) / work->rows;
 }
 
@@ -31,11 +31,33 @@ size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->chan
 
 size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c) { return EK_NAME(ek_depthwise_scratch)(c); }
 
-/* The rows of x that output row `row` + 1 is the first to read. */
-static void find_next(const ek_conv *c, ek_row *r) {
-    size_t line = (size_t)c->width * (size_t)c->channels;
-    r->next = r->source + (ptrdiff_t)(r->row0 + (c->kernel_h - 1) * c->dilation_h + 1) * (ptrdiff_t)line;
-    r->next_floats = (size_t)c->stride_h * line;
+/* The rows of x that no output row is the first to read before those after these `rows`. */
+static void find_next(const ek_conv *c, ek_row *r, int rows) {
+    size_t line = (size_t)c->width * (size_t)c->channels, down = (size_t)(rows * c->stride_h);
+    r->next = r->source + ((ptrdiff_t)(r->row0 + (c->kernel_h - 1) * c->dilation_h + (rows - 1) * c->stride_h) + 1) * (ptrdiff_t)line;
+    r->next_floats = down * line;
+}
+
+/* Rows [row, row + rows) of the results that are computed together, of those up to `to`: within one image of `height` rows. */
+static int rows_together(int together, size_t row, size_t to, int height) {
+    size_t left = ek_min(to - row, (size_t)height - row % (size_t)height);
+    return (int)ek_min(left, (size_t)together);
+}
+
+static int is_3x3(const ek_conv *c, const ek_row *r) {
+    return r->taps_h == 3 && r->taps_w == 3 && c->stride_h == 1 && c->stride_w == 1 && r->next_h == 1 && r->next_w == 1;
+}
+
+static void compute_rows(const ek_conv *c, const ek_row *row, int rows, const ek_epilogue *finish) {
+    int whole = row->channels / EK_STEP * EK_STEP;
+    if (!is_3x3(c, row)) {
+        EK_NAME(ek_depthwise_row)(row, finish);
+        return;
+    }
+    EK_NAME(ek_depthwise_3x3)(row, rows, finish);
+    ek_row r = *row;
+    for (int i = 0; i < rows && whole < r.channels; i++, r.row0++, r.place += (size_t)r.count)
+        EK_NAME(ek_depthwise_rest)(&r, finish, whole);
 }
 
 static void forward_rows(const job *work, size_t from, size_t to) {
@@ -46,12 +68,15 @@ static void forward_rows(const job *work, size_t from, size_t to) {
     r.height = c->height, r.width = c->width, r.channels = c->channels, r.taps_h = c->kernel_h, r.taps_w = c->kernel_w;
     r.col0 = -c->left, r.next_h = c->dilation_h, r.next_w = c->dilation_w, r.step = c->stride_w, r.count = c->out_w;
     r.place_step = 1;
-    for (size_t row = from; row < to; row++) {
+    int together = is_3x3(c, &r) ? EK_3X3_ROWS : 1;
+    for (size_t row = from; row < to;) {
+        int rows = rows_together(together, row, to, c->out_h);
         r.source = work->a + row / (size_t)c->out_h * pixels * (size_t)c->channels;
         r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
         r.place = row * (size_t)c->out_w;
-        find_next(c, &r);
-        EK_NAME(ek_depthwise_row)(&r, work->finish);
+        find_next(c, &r, rows);
+        compute_rows(c, &r, rows, work->finish);
+        row += (size_t)rows;
     }
 }
 
@@ -73,9 +98,9 @@ void EK_NAME(ek_depthwise_forward)(const ek_conv *c, const float *x, ek_real w, 
 static void input_grad_rows(const job *work, size_t from, size_t to) {
     const ek_conv *c = work->c;
     size_t pixels = (size_t)c->out_h * (size_t)c->out_w;
-    for (size_t row = from; row < to; row++) {
+    for (size_t row = from, rows = 1; row < to; row += rows) {
         int h = (int)(row % (size_t)c->height);
-        ek_phase down = ek_phase_of(h % c->stride_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
+        ek_phase down = ek_phase_backwards(ek_phase_of(h % c->stride_h, c->kernel_h, c->stride_h, c->top, c->dilation_h));
         for (int w = 0; w < c->stride_w && w < c->width; w++) {
             ek_phase across = ek_phase_backwards(ek_phase_of(w, c->kernel_w, c->stride_w, c->left, c->dilation_w));
             ek_row r = {.source = work->a + row / (size_t)c->height * pixels * (size_t)c->channels,
@@ -89,11 +114,13 @@ static void input_grad_rows(const job *work, size_t from, size_t to) {
                     r.next_w = across.next;
             r.step = 1, r.count = (c->width - w + c->stride_w - 1) / c->stride_w;
             r.place = row * (size_t)c->width + (size_t)w, r.place_step = (size_t)c->stride_w;
+            rows = is_3x3(c, &r) ? (size_t)rows_together(EK_3X3_ROWS, row, to, c->height) : 1;
             if (w == 0 && h % c->stride_h == c->stride_h - 1) { /* a row of dy is new to stride_h rows of x's */
-                r.next_floats = (size_t)c->out_w * (size_t)c->channels;
-                r.next = r.source + (ptrdiff_t)(r.row0 + 1) * (ptrdiff_t)r.next_floats;
+                size_t line = (size_t)c->out_w * (size_t)c->channels;
+                r.next_floats = rows * line;
+                r.next = r.source + (ptrdiff_t)(r.row0 + r.taps_h + (int)rows - 1) * (ptrdiff_t)line;
             }
-            EK_NAME(ek_depthwise_row)(&r, work->finish);
+            compute_rows(c, &r, (int)rows, work->finish);
         }
     }
 }
@@ -141,7 +168,7 @@ static void weight_grad_part(void *context, int index, int count) {
         r.source = work->a + row / (size_t)c->out_h * pixels * channels;
         r.filter = work->b + row * (size_t)c->out_w * channels;
         r.row0 = (int)(row % (size_t)c->out_h) * c->stride_h - c->top;
-        find_next(c, &r);
+        find_next(c, &r, 1);
         EK_NAME(ek_depthwise_row_weights)(&r, sums, total);
     }
 }

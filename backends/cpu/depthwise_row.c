@@ -85,7 +85,7 @@ EK_INLINE void sum_one(const ek_row *r, const ek_epilogue *finish, int t, int i0
     EK_NAME(ek_finish)(finish, sums, EK_STEP, 1, r->place + (size_t)t * r->place_step, 0, (size_t)c, (size_t)n);
 }
 
-static void sum_each(const ek_row *r, const ek_epilogue *finish, int from) {
+void EK_NAME(ek_depthwise_rest)(const ek_row *r, const ek_epilogue *finish, int from) {
     int i0, i1, j0, j1;
     ek_taps_inside(r->row0, r->next_h, r->taps_h, r->height, &i0, &i1);
     for (int t = 0; t < r->count; t++) {
@@ -100,9 +100,14 @@ static void sum_each(const ek_row *r, const ek_epilogue *finish, int from) {
  * 4 taps. */
 #define EACH_SHAPE(f) f(1, 1) f(2, 1) f(3, 1) f(4, 1) f(5, 1) f(7, 1) f(3, 2) f(5, 2) f(7, 2)
 
+/* 3 taps without a step are mostly of 3×3 (depthwise_3x3.c). */
+EK_INLINE int sum_tile_of(int count, int taps, int step) {
+    return ek_row_tile(count, taps == 3 && step == 1 ? EK_TILED_TAPS + 1 : taps);
+}
+
 #define INSTANCE(taps, step) \
     static void sum_##taps##_##step(const ek_row *r, const ek_epilogue *finish) { \
-        int tile = ek_row_tile(r->count, taps); \
+        int tile = sum_tile_of(r->count, taps, step); \
         if (tile == 4) sum_tiles(4, taps, step, r, finish); \
         else if (tile == 7) sum_tiles(7, taps, step, r, finish); \
         else sum_tiles(8, taps, step, r, finish); \
@@ -115,12 +120,12 @@ void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish) {
 #define CHOOSE(taps, by) \
     if (row->taps_w == taps && row->step == by) { \
         sum_##taps##_##by(row, finish); \
-        if (rest < row->channels) sum_each(row, finish, rest); \
+        if (rest < row->channels) EK_NAME(ek_depthwise_rest)(row, finish, rest); \
         return; \
     }
         EACH_SHAPE(CHOOSE)
     }
-    sum_each(row, finish, 0);
+    EK_NAME(ek_depthwise_rest)(row, finish, 0);
 }
 
 /* --- weight gradients --- */

@@ -21,6 +21,19 @@ typedef struct {
 
 void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish);
 
+/* The same for `rows` neighbouring rows (at most EK_3X3_ROWS), for 3×3 taps with step, next_h and next_w 1, place_step 1 and filter_row
+ * 3 filter_column, without the channels past the last whole step. */
+void EK_NAME(ek_depthwise_3x3)(const ek_row *row, int rows, const ek_epilogue *finish);
+
+/* Channels from `from` on, one result at a time. */
+void EK_NAME(ek_depthwise_rest)(const ek_row *row, const ek_epilogue *finish, int from);
+
+#if defined(__x86_64__) && !defined(__AVX2__)
+enum { EK_3X3_ROWS = 1 };
+#else
+enum { EK_3X3_ROWS = 2 };
+#endif
+
 /* The sums of dy(t) times source pixel, by tap, of one row of dy: added to sums[tap_h][tap_w][channels], and dy's own
  * to `total` unless NULL. In the row, `filter` is the row of dy. */
 void EK_NAME(ek_depthwise_row_weights)(const ek_row *row, float *sums, float *total);

@@ -25,6 +25,7 @@ SOURCES = (
     "linear.c",
     "conv.c",
     "depthwise.c",
+    "depthwise_3x3.c",
     "depthwise_row.c",
     "winograd.c",
     "winograd_grad.c",
