@@ -9,6 +9,13 @@
 
 enum { EK_LINE = 16 }; /* floats of a cache line */
 
+/* Whether there is a second level to ask into. */
+#if defined(EK_M7)
+enum { EK_ASKS = 0 };
+#else
+enum { EK_ASKS = 1 };
+#endif
+
 /* Into the second-level cache: on Zen 4, asking for the first level ran no faster than not asking. */
 static inline void ek_ahead_line(const float *at) { __builtin_prefetch(at, 0, 2); }
 

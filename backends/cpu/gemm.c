@@ -10,26 +10,31 @@
 
 EK_TILE_TABLE(dot)
 
-/* --- a whole tile of sums over all of K, finished in registers: with a short K, storing sums and reading them again would take as
- * long as the multiply-adds --- */
+/* --- a whole tile, finished in registers: with a short K, storing sums and reading them again would take as long as the
+ * multiply-adds --- */
 
 static int finishes_in_registers(const ek_gemm *g) {
     const ek_epilogue *e = &g->finish;
-    if (e->add || e->pre || g->places.grid || g->column % 8) return 0;
-    return e->kind == EK_CLAMP || e->kind == EK_SAVED_BITS;
+    if (e->pre || g->places.grid || g->column % 8 || (e->add && e->mask)) return 0;
+    return e->kind == EK_CLAMP || (e->kind == EK_SAVED_BITS && !e->add);
 }
 
 enum { TILE_BYTES = EK_PANEL / 8 }; /* of a tile's row of a mask */
 
-EK_INLINE void finish_sums(int backward, int mask, int stream, const ek_epilogue *e, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS],
-        size_t row, size_t column) {
+EK_INLINE void finish_sums(int backward, int mask, int add, int stream, const ek_epilogue *e,
+        ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS], size_t row, size_t column) {
     float *y = e->y + row * e->columns + column;
+    const float *addend = add ? e->add + row * e->columns + column : NULL;
     const uint8_t *saved = backward ? (const uint8_t *)e->saved + row * e->mask_bytes + column / 8 : NULL;
     uint8_t *masks = mask ? e->mask + row * e->mask_bytes + column / 8 : NULL;
     size_t columns = e->columns, mask_bytes = e->mask_bytes;
-    ek_vf low = ek_low_limit(e), high = ek_high_limit(e), top = ek_splat(e->high), bias[EK_TILE_VECTORS];
     EK_UNROLL
-    for (int j = 0; j < EK_TILE_VECTORS; j++) bias[j] = e->bias ? ek_load(e->bias + column + j * EK_LANES) : (ek_vf){0};
+    for (int j = 0; j < EK_TILE_VECTORS && !backward; j++) {
+        ek_vf bias = e->bias ? ek_load(e->bias + column + j * EK_LANES) : (ek_vf){0};
+        EK_UNROLL
+        for (int i = 0; i < EK_TILE_ROWS; i++) acc[i][j] += bias;
+    }
+    ek_vf low = ek_low_limit(e), high = ek_high_limit(e), top = ek_splat(e->high);
     EK_UNROLL
     for (int i = 0; i < EK_TILE_ROWS; i++, y += columns) {
         uint32_t bits = 0;
@@ -38,26 +43,46 @@ EK_INLINE void finish_sums(int backward, int mask, int stream, const ek_epilogue
         for (int j = 0; j < EK_TILE_VECTORS; j++) {
             ek_vf v = acc[i][j];
             if (backward) v = ek_select(ek_truth_of(bits >> j * EK_LANES), v, (ek_vf){0});
-            else v = ek_between(v + bias[j], low, high);
+            else v = ek_between(add ? v + ek_load(addend + j * EK_LANES) : v, low, high);
             if (mask) bits |= ek_bits_of((v > 0.0f) & ~(v >= top)) << j * EK_LANES;
             if (stream) ek_stream(y + j * EK_LANES, v);
             else ek_store(y + j * EK_LANES, v);
         }
         if (mask) memcpy(masks, &bits, TILE_BYTES), masks += mask_bytes;
+        if (add) addend += columns;
     }
 }
 
-static void dot_and_finish(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, const float *ahead,
-        const ek_epilogue *e, size_t row, size_t column) {
+/* The rows of A of a tile: `segments` of them, each a plain matrix of `depth` columns, `next` floats after the one before. */
+typedef struct {
+    const float *data;
+    size_t ld, depth, segments;
+    ptrdiff_t next;
+} tile_rows_of_a;
+
+/* `sums`: of the blocks of K before this one, or NULL. */
+static void dot_and_finish(const tile_rows_of_a *rows, const float *b, size_t ldb, const float *sums, size_t ldc, const float *ahead,
+        ptrdiff_t ahead_step, const ek_epilogue *e, size_t row, size_t column) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
-    ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, ldb, ahead, acc);
-    int stream = EK_STREAMS && e->stream;
-    if (e->kind == EK_SAVED_BITS && stream) finish_sums(1, 0, EK_STREAMS, e, acc, row, column);
-    else if (e->kind == EK_SAVED_BITS) finish_sums(1, 0, 0, e, acc, row, column);
-    else if (e->mask && stream) finish_sums(0, 1, EK_STREAMS, e, acc, row, column);
-    else if (e->mask) finish_sums(0, 1, 0, e, acc, row, column);
-    else if (stream) finish_sums(0, 0, EK_STREAMS, e, acc, row, column);
-    else finish_sums(0, 0, 0, e, acc, row, column);
+    const float *a = rows->data;
+    size_t lda = rows->ld, depth = rows->depth;
+    for (size_t left = rows->segments; left; left--, a += rows->next, b += depth * ldb, ahead += (ptrdiff_t)depth * ahead_step)
+        ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, ldb, ahead, ahead_step, acc);
+    if (sums) {
+        EK_UNROLL
+        for (int i = 0; i < EK_TILE_ROWS; i++) {
+            EK_UNROLL
+            for (int j = 0; j < EK_TILE_VECTORS; j++) acc[i][j] += ek_load(sums + (size_t)i * ldc + j * EK_LANES);
+        }
+    }
+#define FINISH(backward, mask, add) \
+    if (EK_STREAMS && e->stream) finish_sums(backward, mask, add, EK_STREAMS, e, acc, row, column); \
+    else finish_sums(backward, mask, add, 0, e, acc, row, column)
+    if (e->kind == EK_SAVED_BITS) { FINISH(1, 0, 0); }
+    else if (e->mask) { FINISH(0, 1, 0); }
+    else if (e->add) { FINISH(0, 0, 1); }
+    else { FINISH(0, 0, 0); }
+#undef FINISH
 }
 
 /* A block of B, DEPTH × COLUMNS, stays in the second-level cache while the rows of A pass; a block of the result holds
@@ -70,8 +95,10 @@ enum { ROWS = 34 * EK_TILE_ROWS };
 enum { DEPTH = 384, BLOCK_B = 48 * 1024, LEAST_ROWS = 16 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
         PACK_ROWS = 16 };
 
-/* Rows and columns small enough that packing B would cost more than it saves: B is read where it lies. */
-static int reads_b_in_place(size_t m) { return m <= 2 * EK_TILE_ROWS; }
+/* So few rows that packing B would cost more than it saves: B is read where it lies. */
+static int reads_b_in_place(const ek_gemm *g) {
+    return !g->packed && g->m <= 2 * EK_TILE_ROWS && g->b.by_n == 1 && g->b.depth == g->k;
+}
 
 typedef struct {
     size_t depth, rows, columns; /* of a block */
@@ -96,6 +123,35 @@ size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads) {
     return (s.a + s.b + s.c) * sizeof(float) * (size_t)threads;
 }
 
+/* Whether the taps of a tap row are neighbours in memory, so that windows next to one another are a plain matrix for each tap row. */
+static int has_plain_taps(const ek_gemm *g) {
+    const ek_rows *a = &g->a;
+    size_t run = (size_t)a->taps_w * a->ld;
+    if (!a->patches || a->next_w != 1 || a->ld != (size_t)a->channels) return 0;
+    /* Gathered, fewer columns would be left over from whole vectors of them. */
+    return !EK_BY_LANE || (size_t)a->taps_h * (run % EK_LANES) <= g->k % EK_LANES;
+}
+
+/* A row of the grid: rows [.., end) of A, of which the windows of [from, to) lie wholly inside the image, the first one's at `data`. */
+typedef struct {
+    size_t end, from, to;
+    const float *data;
+} grid_line;
+
+static grid_line find_line(const ek_rows *a, size_t row) {
+    size_t grid_w = (size_t)a->grid_w, line = row / grid_w, image = line / (size_t)a->grid_h;
+    int h = (int)(line % (size_t)a->grid_h) * a->step_h + a->first_h, last_h = h + (a->taps_h - 1) * a->next_h;
+    int room = a->width - a->taps_w - a->first_w, left = a->first_w < 0 ? -a->first_w : 0;
+    grid_line found = {.end = (line + 1) * grid_w};
+    if (h < 0 || h >= a->height || last_h < 0 || last_h >= a->height || room < 0) return found;
+    size_t from = (size_t)(left / a->step_w + (left % a->step_w > 0)), to = ek_min((size_t)(room / a->step_w) + 1, grid_w);
+    if (from >= to) return found;
+    size_t pixel = (image * (size_t)a->height + (size_t)h) * (size_t)a->width + from * (size_t)a->step_w;
+    found.from = line * grid_w + from, found.to = line * grid_w + to;
+    found.data = a->from.data + ((ptrdiff_t)pixel + a->first_w) * (ptrdiff_t)a->ld;
+    return found;
+}
+
 static void finish_rows(const ek_gemm *g, const float *c, size_t ldc, size_t row, size_t rows, size_t n0, size_t n) {
     if (!g->places.grid) EK_NAME(ek_finish)(&g->finish, c, ldc, rows, row, 1, g->column + n0, n);
     else for (size_t r = 0; r < rows; r++) EK_NAME(ek_finish)(&g->finish, c + r * ldc, 0, 1, ek_place_of(&g->places,
@@ -111,7 +167,7 @@ typedef struct {
 static panel find_panel(const ek_gemm *g, const blocking *s, const float *buffer, size_t k0, size_t n0, size_t j) {
     size_t depth = ek_min(s->depth, g->k - k0);
     if (g->packed) return (panel){g->packed + (n0 + j) * g->k + k0 * EK_PANEL, EK_PANEL};
-    if (reads_b_in_place(g->m) && g->b.by_n == 1 && g->b.depth == g->k && n0 + j + EK_PANEL <= g->n)
+    if (reads_b_in_place(g) && n0 + j + EK_PANEL <= g->n)
         return (panel){g->b.from.data + (ptrdiff_t)k0 * g->b.by_k + n0 + j, (size_t)g->b.by_k};
     return (panel){buffer + j * depth, EK_PANEL};
 }
@@ -119,14 +175,43 @@ static panel find_panel(const ek_gemm *g, const blocking *s, const float *buffer
 static void pack_block(const ek_gemm *g, const blocking *s, size_t k0, size_t n0, size_t n, float *buffer) {
     size_t depth = ek_min(s->depth, g->k - k0);
     if (g->packed) return;
-    /* A few rows of all panels at a time: the weight is then read in long runs. */
-    for (size_t k = 0; k < depth; k += PACK_ROWS) {
-        size_t rows = ek_min(PACK_ROWS, depth - k);
+    /* Along the weight's rows, which are read in long runs: a few rows of all panels at a time, or panel by panel. */
+    size_t most = g->b.by_n == 1 ? PACK_ROWS : depth;
+    for (size_t k = 0; k < depth; k += most) {
+        size_t rows = ek_min(most, depth - k);
         for (size_t j = 0; j < n; j += EK_PANEL) {
             float *panel_buffer = buffer + j * depth;
             if (find_panel(g, s, buffer, k0, n0, j).data != panel_buffer) continue;
             EK_NAME(ek_pack_panel)(&g->b, k0 + k, rows, n0 + j, ek_min(EK_PANEL, n - j), panel_buffer + k * EK_PANEL);
         }
+    }
+}
+
+/* The part of the weight that the next block of B is made from: runs of neighbours, asked for while the tiles of this block are computed,
+ * some lines with each. */
+typedef struct {
+    const float *run;
+    ptrdiff_t stride;                  /* of runs */
+    size_t runs, lines, line, portion; /* left; of a run; the next one of this run; to ask for with a tile */
+} next_block;
+
+/* The block at row k0 and column n0 of B, asked for with `tiles` tiles; none past B's end. */
+static next_block find_next(const ek_gemm *g, const blocking *s, size_t k0, size_t n0, size_t tiles) {
+    const ek_weights *b = &g->b;
+    if (!EK_ASKS || g->packed || b->depth != g->k || n0 >= g->n) return (next_block){0};
+    size_t depth = ek_min(s->depth, g->k - k0), n = ek_min(s->columns, g->n - n0);
+    next_block next = {.run = b->from.data + (ptrdiff_t)k0 * b->by_k + (ptrdiff_t)n0 * b->by_n};
+    next.stride = b->by_n == 1 ? b->by_k : b->by_n;
+    next.runs = b->by_n == 1 ? depth : n;
+    next.lines = ((b->by_n == 1 ? n : depth) + EK_LINE - 1) / EK_LINE;
+    next.portion = (next.lines * next.runs + tiles - 1) / tiles;
+    return next;
+}
+
+static void ask_for(next_block *next) {
+    for (size_t i = 0; i < next->portion && next->runs; i++) {
+        ek_ahead_line(next->run + next->line * EK_LINE);
+        if (++next->line == next->lines) next->line = 0, next->runs--, next->run += next->stride;
     }
 }
 
@@ -158,34 +243,56 @@ static job cut(const ek_gemm *g, size_t threads, void *scratch) {
     return work;
 }
 
+/* Columns [k0, k0 + depth) of rows of A, which are gathered where they do not lie as a tile reads them. `line`: of the grid, kept from tile
+ * to tile; NULL where taps are not plain. */
+static tile_rows_of_a find_rows(const ek_gemm *g, grid_line *line, size_t row, size_t rows, size_t k0, size_t depth, float *buffer,
+        size_t buffer_ld) {
+    const ek_rows *a = &g->a;
+    if (line && row >= line->end) *line = find_line(a, row);
+    if (line && row >= line->from && row + EK_TILE_ROWS <= line->to && rows == EK_TILE_ROWS) {
+        size_t ld = (size_t)a->step_w * a->ld;
+        return (tile_rows_of_a){line->data + (row - line->from) * ld, ld, (size_t)a->taps_w * a->ld, (size_t)a->taps_h,
+                (ptrdiff_t)a->next_h * a->width * (ptrdiff_t)a->ld};
+    }
+    if (!a->patches) return (tile_rows_of_a){a->from.data + row * a->ld + k0, a->ld, depth, 1, 0};
+    EK_NAME(ek_gather)(a, row, rows, k0, depth, buffer, buffer_ld);
+    return (tile_rows_of_a){buffer, buffer_ld, depth, 1, 0};
+}
+
 /* Rows [m0, m1) of columns [n0, n0 + n); `has_b`: B's block is in its buffer. */
 static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, size_t n0, size_t n, int has_b) {
     const ek_gemm *g = work->g;
     const blocking *s = &work->s;
     float *b_buffer = a_buffer + s->a, *c_buffer = b_buffer + s->b;
     size_t tile_rows = ek_even(m1 - m0, EK_TILE_ROWS, 1), k0 = 0;
-    int direct = s->depth >= g->k && finishes_in_registers(g);
+    size_t tiles = (m1 - m0 + tile_rows - 1) / tile_rows * ((n + EK_PANEL - 1) / EK_PANEL);
+    int direct = finishes_in_registers(g), in_place = reads_b_in_place(g);
+    int plain_taps = direct && s->depth >= g->k && n % EK_PANEL == 0 && has_plain_taps(g);
+    grid_line line = {0};
     do {
         size_t depth = ek_min(s->depth, g->k - k0);
+        int last = k0 + depth >= g->k;
+        next_block next = last ? find_next(g, s, 0, m1 < g->m ? g->n : n0 + n, tiles) : find_next(g, s, k0 + depth, n0, tiles);
         if (!has_b) pack_block(g, s, k0, n0, n, b_buffer);
         for (size_t row = m0; row < m1; row += tile_rows) {
             size_t rows = ek_min(tile_rows, m1 - row);
-            const float *a = a_buffer;
-            size_t lda = s->depth;
-            if (g->a.patches) EK_NAME(ek_gather)(&g->a, row, rows, k0, depth, a_buffer, lda);
-            else a = g->a.from.data + row * g->a.ld + k0, lda = g->a.ld;
+            tile_rows_of_a a = find_rows(g, plain_taps ? &line : NULL, row, rows, k0, depth, a_buffer, s->depth);
             float *c = s->depth < g->k ? c_buffer + (row - m0) * s->columns : c_buffer;
-            size_t steps = row + rows < m1 ? rows * lda / EK_LINE : 0; /* lines of the next tile's rows */
-            size_t finished = direct && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
+            size_t steps = row + rows < m1 ? rows * a.ld / EK_LINE : 0; /* lines of the next tile's rows */
+            size_t finished = direct && last && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
             for (size_t j = 0; j < n; j += EK_PANEL) {
                 panel b = find_panel(g, s, b_buffer, k0, n0, j);
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
-                const float *ahead = asked < steps ? a + rows * lda + asked * EK_LINE : a;
-                if (j < finished) dot_and_finish(depth, a, lda, b.data, b.ld, ahead, &g->finish, row, g->column + n0 + j);
-                else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a, lda, b.data, b.ld, c + j, s->columns, k0 > 0, ahead);
+                const float *ahead = asked < steps ? a.data + rows * a.ld + asked * EK_LINE : a.data;
+                ptrdiff_t ahead_step = EK_LINE;
+                if (!in_place) ask_for(&next);
+                else if (row == m0 && next.runs) ahead = next.run + j, ahead_step = next.stride; /* the same panel of the next block */
+                if (j < finished)
+                    dot_and_finish(&a, b.data, b.ld, k0 > 0 ? c + j : NULL, s->columns, ahead, ahead_step, &g->finish, row,
+                            g->column + n0 + j);
+                else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a.data, a.ld, b.data, b.ld, c + j, s->columns, k0 > 0, ahead, ahead_step);
             }
-            if (k0 + depth >= g->k && finished < n)
-                finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
+            if (last && finished < n) finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
         }
         k0 += s->depth;
     } while (k0 < g->k);

@@ -28,7 +28,7 @@ enum { EK_PANEL = EK_TILE_VECTORS * EK_LANES }; /* columns of a tile */
 
 /* A micro-kernel (gemm_tile.h), by the vectors and the rows of its tile, less 1. */
 typedef void ek_tile(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc,
-        int add, const float *ahead);
+        int add, const float *ahead, ptrdiff_t ahead_step);
 extern ek_tile *const EK_NAME(ek_dot_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS];
 extern ek_tile *const EK_NAME(ek_outer_tiles)[EK_TILE_VECTORS][EK_TILE_ROWS];
 

@@ -39,19 +39,19 @@ EK_INLINE void copy_padded(float *to, const float *from, size_t n) {
     if (i < n) ek_store(to + i, ek_load_part(from + i, (int)(n - i)));
 }
 
-/* A whole window that lies inside the image, where a tap row is one short piece of memory: the first layer of a
- * network. */
-static void gather_inside(const ek_rows *a, const float *image, int p, int q, float *to) {
+/* A whole window whose tap rows are short pieces of memory: the first layer of a network. */
+static void gather_short(const ek_rows *a, const float *image, int p, int q, float *to) {
     size_t run = (size_t)a->taps_w * a->ld;
-    ptrdiff_t line = (ptrdiff_t)a->next_h * a->width * (ptrdiff_t)a->ld;
-    const float *from = image + ((ptrdiff_t)(p * a->step_h + a->first_h) * a->width + q * a->step_w
-            + a->first_w) * (ptrdiff_t)a->ld;
-    for (int i = 0; i < a->taps_h; i++, from += line, to += run) copy_padded(to, from, run);
-}
-
-EK_INLINE int is_inside(const ek_rows *a, int p, int q) {
-    int h = p * a->step_h + a->first_h, w = q * a->step_w + a->first_w;
-    return h >= 0 && w >= 0 && h + (a->taps_h - 1) * a->next_h < a->height && w + a->taps_w <= a->width;
+    int w = q * a->step_w + a->first_w, h = p * a->step_h + a->first_h;
+    int before = w < 0 ? -w : 0, after = a->width - w; /* the taps inside the image: [before, after) */
+    if (after > a->taps_w) after = a->taps_w;
+    for (int i = 0; i < a->taps_h; i++, h += a->next_h, to += run) {
+        int inside = h >= 0 && h < a->height && before < after;
+        if (!inside || after - before < a->taps_w)
+            for (size_t j = 0; j < run; j += EK_LANES) ek_store(to + j, (ek_vf){0});
+        if (inside) copy_padded(to + (size_t)before * a->ld, image + ((size_t)h * (size_t)a->width + (size_t)(w + before)) * a->ld,
+                (size_t)(after - before) * a->ld);
+    }
 }
 
 void EK_NAME(ek_gather)(const ek_rows *a, size_t row, size_t rows, size_t column, size_t columns, float *to,
@@ -65,11 +65,10 @@ void EK_NAME(ek_gather)(const ek_rows *a, size_t row, size_t rows, size_t column
             image = (size_t)a->height * (size_t)a->width * a->ld;
     const float *data = a->from.data + row / grid * image;
     int p = (int)(row % grid / grid_w), q = (int)(row % grid_w);
-    int short_runs = a->next_w == 1 && a->ld == (size_t)a->channels && a->next_h > 0
-            && (size_t)a->taps_w * a->ld <= 4 * EK_LANES &&
-                     columns == (size_t)a->taps_h * (size_t)a->taps_w * a->ld;
+    int short_runs = a->next_w == 1 && a->ld == (size_t)a->channels && (size_t)a->taps_w * a->ld <= 4 * EK_LANES
+            && columns == (size_t)a->taps_h * (size_t)a->taps_w * a->ld;
     for (size_t r = 0; r < rows; r++, to += ld) {
-        if (short_runs && is_inside(a, p, q)) gather_inside(a, data, p, q, to);
+        if (short_runs) gather_short(a, data, p, q, to);
         else gather_window(a, data, p, q, column, columns, to);
         if (++q < a->grid_w) continue;
         q = 0;

@@ -1,4 +1,5 @@
 #include "gemm.h"
+#include "tails.h"
 
 #if defined(__aarch64__)
 #define EK_BY_LANE 1
@@ -9,9 +10,10 @@
 
 EK_TILE_TABLE(outer)
 
-/* A block of dw, at most BLOCK_K × BLOCK_N, is summed in the cache over blocks of ROWS rows of A and dy. Each row
- * block is summed in registers from zero, which also keeps the rounding of long sums small. */
-enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 288, ROWS = 96 };
+/* A block of dw, at most BLOCK_K × BLOCK_N, is summed in the cache over blocks of ROWS rows of A and dy. Each row block is summed in
+ * registers from zero, which also keeps the rounding of long sums small. Up to WHOLE rows are one block: a tile then is a part of dw as
+ * soon as it is summed, and goes there (or makes its step) from registers. */
+enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 288, ROWS = 96, WHOLE = 512 };
 
 /* What is read by more tiles than this is copied first, tile by tile: rows that lie a power of two apart would push each other out
  * of the first-level cache. */
@@ -22,8 +24,8 @@ enum { REREAD = 6 };
 enum { SMALL = 16 * 1024 };
 
 typedef struct {
-    size_t k, n;               /* of a block */
-    size_t a_rows, a, dy, c, db, part; /* floats of the buffers */
+    size_t rows, k, n;              /* of a block */
+    size_t a_rows, a, dy, c, part;  /* floats of the buffers */
     int by_rows;
 } blocking;
 
@@ -45,16 +47,15 @@ static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
         }
     s.k = ek_even(k, (k + down - 1) / down, EK_TILE_ROWS);
     s.n = ek_even(n, (n + across - 1) / across, EK_PANEL);
-    s.a_rows = ROWS * s.k + EK_LANES;
-    s.a = ROWS * s.k;
-    s.dy = ROWS * s.n;
-    s.c = s.k * s.n;
-    s.db = s.n;
+    s.rows = s.by_rows || m > WHOLE ? ROWS : m;
+    s.a_rows = s.a = s.rows * s.k + EK_LANES;
+    s.dy = s.rows * EK_PANEL;
+    s.c = s.rows < m ? s.k * s.n : 0;
     s.part = s.by_rows ? ek_round_up((k + 1) * n, 16) : 0;
     return s;
 }
 
-static size_t buffer_floats(const blocking *s) { return ek_round_up(s->a_rows + s->a + s->dy + s->c + s->db + s->part, 16); }
+static size_t buffer_floats(const blocking *s) { return ek_round_up(s->a_rows + s->a + s->dy + s->c + s->part, 16); }
 
 size_t EK_NAME(ek_outer_gemm_scratch)(size_t m, size_t k, size_t n, int threads) {
     blocking s = choose_blocks(m, k, n, (size_t)threads);
@@ -74,40 +75,47 @@ typedef struct {
     size_t ld, step;
 } tiles;
 
-/* dy by panels of EK_PANEL columns, one after the other, with zeros past n. */
-static tiles pack_dy(const tiles *dy, size_t rows, size_t n, float *to) {
-    tiles packed = {to, EK_PANEL, rows * EK_PANEL};
-    for (size_t j = 0; j < n; j += EK_PANEL)
-        for (size_t r = 0; r < rows; r++, to += EK_PANEL) {
-            const float *row = dy->data + r * dy->ld + j;
-            EK_UNROLL
-            for (size_t v = 0; v < EK_PANEL; v += EK_LANES) {
-                size_t left = n > j + v ? n - j - v : 0;
-                ek_store(to + v, left >= EK_LANES ? ek_load(row + v) : left ? ek_load_part(row + v, (int)left) : (ek_vf){0});
-            }
+/* A panel of dy, EK_PANEL columns with zeros past n. */
+static const float *pack_dy(const float *dy, size_t ld, size_t rows, size_t n, float *packed) {
+    float *to = packed;
+    for (size_t r = 0; r < rows; r++, dy += ld, to += EK_PANEL)
+        EK_UNROLL
+        for (size_t v = 0; v < EK_PANEL; v += EK_LANES) {
+            size_t left = n > v ? n - v : 0;
+            ek_store(to + v, left >= EK_LANES ? ek_load(dy + v) : left ? ek_load_part(dy + v, (int)left) : (ek_vf){0});
         }
     return packed;
 }
+
+/* Whole vectors that hold a tile's row; what they hold besides is written over by the next row. */
+enum { ROW_FLOATS = (EK_TILE_ROWS + EK_LANES - 1) / EK_LANES * EK_LANES };
 
 /* A by tiles of EK_TILE_ROWS columns, one after the other; what lies past `depth` is not written. */
 static tiles pack_a(const tiles *a, size_t rows, size_t depth, float *to) {
     tiles packed = {to, EK_TILE_ROWS, rows * EK_TILE_ROWS};
-    for (size_t i = 0; i < depth; i += EK_TILE_ROWS)
-        for (size_t r = 0; r < rows; r++, to += EK_TILE_ROWS) {
-            const float *row = a->data + r * a->ld + i;
-            if (depth - i >= EK_TILE_ROWS) memcpy(to, row, EK_TILE_ROWS * sizeof *to);
-            else for (size_t c = 0; c < depth - i; c++) to[c] = row[c];
+    for (size_t i = 0; i < depth; i += EK_TILE_ROWS) {
+        const float *row = a->data + i;
+        size_t left = depth - i;
+        if (left >= ROW_FLOATS) {
+            for (size_t r = 0; r < rows; r++, row += a->ld, to += EK_TILE_ROWS) {
+                EK_UNROLL
+                for (int v = 0; v < ROW_FLOATS; v += EK_LANES) ek_store(to + v, ek_load(row + v));
+            }
+            continue;
         }
+        for (size_t r = 0; r < rows; r++, row += a->ld, to += EK_TILE_ROWS)
+            for (size_t c = 0; c < ek_min(left, EK_TILE_ROWS); c++) to[c] = row[c];
+    }
     return packed;
 }
 
-/* dy's columns summed, whole vectors. */
-static void sum_rows(const tiles *dy, size_t rows, size_t n, float *db, int add) {
+/* A panel's columns summed, whole vectors; added to `db` or not. */
+static void sum_rows(const float *dy, size_t ld, size_t rows, size_t n, float *db, int add) {
     for (size_t j = 0; j < n; j += EK_LANES) {
-        const float *from = dy->data + j / EK_PANEL * dy->step + j % EK_PANEL;
         ek_vf sum = {0};
-        for (size_t r = 0; r < rows; r++) sum += ek_load(from + r * dy->ld);
-        ek_store(db + j, add ? ek_load(db + j) + sum : sum);
+        int left = (int)ek_min(n - j, EK_LANES);
+        for (size_t r = 0; r < rows; r++) sum += ek_load(dy + r * ld + j);
+        ek_store_n(db + j, add ? ek_load_n(db + j, left) + sum : sum, left);
     }
 }
 
@@ -137,39 +145,92 @@ static __attribute__((noinline)) void store_row(const ek_outer_gemm *g, size_t k
     EK_NAME(ek_sgd_steps)(&step, g->dw + at, n);
 }
 
-/* dw[k0 …, n0 …] from rows [m_from, m_to): the sums, whose rows are s.n apart; db with the first block of each column. */
+/* --- a tile that is summed over all rows --- */
+
+/* A whole tile's plain step; `factor`: of its columns, or NULL. */
+static void sum_and_step(size_t rows, const float *a, size_t lda, const float *dy, size_t ld, const ek_sgd_row *step,
+        const float *factor, float *w, size_t w_ld, const float *ahead) {
+    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    ek_outer_sum(EK_TILE_ROWS, EK_TILE_VECTORS, rows, a, lda, dy, ld, ahead, EK_LINE, acc);
+    float clip = step->clip, lr = step->lr;
+    EK_UNROLL
+    for (int i = 0; i < EK_TILE_ROWS; i++, w += w_ld) {
+        EK_UNROLL
+        for (int j = 0; j < EK_TILE_VECTORS; j++) {
+            ek_vf g = acc[i][j] * clip;
+            if (factor) g *= ek_load(factor + j * EK_LANES);
+            ek_store(w + j * EK_LANES, ek_load(w + j * EK_LANES) - lr * g);
+        }
+    }
+}
+
+/* dw[k …, n …], at most a tile of it, from its sums. */
+static void store_tile(const ek_outer_gemm *g, size_t k, size_t n, const float *sums) {
+    size_t columns = ek_min(EK_PANEL, g->n - n);
+    for (size_t i = k; i < ek_min(k + EK_TILE_ROWS, g->k); i++, sums += EK_PANEL) store_row(g, i, n, columns, sums);
+}
+
+static void finish_tile(const ek_outer_gemm *g, size_t rows, const float *a, size_t lda, const float *dy, size_t ld, size_t k, size_t n,
+        const float *ahead) {
+    size_t tall = ek_min(EK_TILE_ROWS, g->k - k), wide = ek_min(EK_PANEL, g->n - n);
+    float *w = g->dw + k * g->dw_ld + n, sums[EK_TILE_ROWS * EK_PANEL];
+    int whole = tall == EK_TILE_ROWS && wide == EK_PANEL;
+    if (whole && g->step && ek_is_plain(g->step)) {
+        sum_and_step(rows, a, lda, dy, ld, g->step, g->step->factor ? g->step->factor + n : NULL, w, g->dw_ld, ahead);
+        return;
+    }
+    int direct = whole && !g->step;
+    EK_NAME(ek_outer_tiles)[(wide + EK_LANES - 1) / EK_LANES - 1][tall - 1](rows, a, lda, dy, ld, direct ? w : sums,
+            direct ? g->dw_ld : EK_PANEL, 0, ahead, EK_LINE);
+    if (!direct) store_tile(g, k, n, sums);
+}
+
+/* The part of a parameter that a tile steps, asked for before: a tile later it is there. */
+static void ask_for_tile(const ek_outer_gemm *g, size_t k, size_t n) {
+    for (size_t i = k; EK_ASKS && g->step && i < ek_min(k + EK_TILE_ROWS, g->k); i++) {
+        ek_ahead_line(g->dw + i * g->dw_ld + n);
+        if (g->step->velocity) ek_ahead_line(g->step->velocity + i * g->dw_ld + n);
+    }
+}
+
+/* dw[k0 …, n0 …] from rows [m_from, m_to), whose sums are stored in dw where all rows are one block; else returned, rows s.n apart. db with
+ * the first block of each column. */
 static const float *sum_block(const job *work, float *buffer, size_t m_from, size_t m_to, size_t k0, size_t n0, float *db) {
     const ek_outer_gemm *g = work->g;
     const blocking *s = &work->s;
     size_t depth = ek_min(s->k, g->k - k0), n = ek_min(s->n, g->n - n0);
-    float *a_rows = buffer, *a_tiles = a_rows + s->a_rows, *dy_tiles = a_tiles + s->a, *c = dy_tiles + s->dy, *db_buffer = c + s->c;
-    for (size_t m = m_from; m < m_to; m += ROWS) {
-        size_t asked = 0, rows = ek_min(ROWS, m_to - m);
-        tiles a = {g->a.from.data + m * g->a.ld + k0, g->a.ld, EK_TILE_ROWS}, dy = {g->dy + m * g->dy_ld + n0, g->dy_ld, EK_PANEL};
+    float *a_rows = buffer, *a_tiles = a_rows + s->a_rows, *dy_panel = a_tiles + s->a, *c = dy_panel + s->dy;
+    for (size_t m = m_from; m < m_to; m += s->rows) {
+        size_t asked = 0, rows = ek_min(s->rows, m_to - m);
+        tiles a = {g->a.from.data + m * g->a.ld + k0, g->a.ld, EK_TILE_ROWS};
         if (g->a.patches) {
             EK_NAME(ek_gather)(&g->a, m, rows, k0, depth, a_rows, depth);
             a.data = a_rows, a.ld = depth;
         }
         if (n > REREAD * EK_PANEL) a = pack_a(&a, rows, depth, a_tiles);
-        if (depth > REREAD * EK_TILE_ROWS || n % EK_LANES) dy = pack_dy(&dy, rows, n, dy_tiles);
-        if (db && k0 == 0) sum_rows(&dy, rows, n, db_buffer, m > m_from);
-        size_t down = (depth + EK_TILE_ROWS - 1) / EK_TILE_ROWS, across = (n + EK_PANEL - 1) / EK_PANEL;
-        int by_panel = dy.ld == EK_PANEL; /* which then stays in the first-level cache for all tiles of A */
-        for (size_t t = 0; t < down * across; t++, asked += rows) {
-            size_t i = by_panel ? t % down : t / across, j = by_panel ? t / down : t % across;
-            size_t left = n - j * EK_PANEL, vectors = (ek_min(EK_PANEL, left) + EK_LANES - 1) / EK_LANES;
-            EK_NAME(ek_outer_tiles)[vectors - 1][ek_min(EK_TILE_ROWS, depth - i * EK_TILE_ROWS) - 1](rows, a.data + i * a.step, a.ld,
-                    dy.data + j * dy.step, dy.ld, c + i * EK_TILE_ROWS * s->n + j * EK_PANEL, s->n, m > m_from,
-                    next_line(g, m + ROWS, m_to, k0, n0, asked, dy.data));
+        for (size_t j = 0; j < n; j += EK_PANEL) {
+            const float *dy = g->dy + m * g->dy_ld + n0 + j;
+            size_t ld = g->dy_ld, wide = ek_min(EK_PANEL, n - j);
+            if (depth > REREAD * EK_TILE_ROWS || wide % EK_LANES) dy = pack_dy(dy, ld, rows, wide, dy_panel), ld = EK_PANEL;
+            if (db && k0 == 0) sum_rows(dy, ld, rows, wide, db + n0 + j, m > m_from);
+            for (size_t i = 0; i < depth; i += EK_TILE_ROWS, asked += rows) {
+                const float *tile = a.data + i / EK_TILE_ROWS * a.step, *ahead = next_line(g, m + s->rows, m_to, k0, n0, asked, dy);
+                if (!s->c) {
+                    ask_for_tile(g, k0 + i + EK_TILE_ROWS, n0 + j);
+                    finish_tile(g, rows, tile, a.ld, dy, ld, k0 + i, n0 + j, ahead);
+                    continue;
+                }
+                EK_NAME(ek_outer_tiles)[(wide + EK_LANES - 1) / EK_LANES - 1][ek_min(EK_TILE_ROWS, depth - i) - 1](rows, tile, a.ld, dy, ld,
+                        c + i * s->n + j, s->n, m > m_from, ahead, EK_LINE);
+            }
         }
     }
-    if (db && k0 == 0) memcpy(db + n0, db_buffer, n * sizeof *db);
     return c;
 }
 
 static float *part_of(const job *work, int index) {
     const blocking *s = &work->s;
-    return work->scratch + (size_t)index * buffer_floats(s) + s->a_rows + s->a + s->dy + s->c + s->db;
+    return work->scratch + (size_t)index * buffer_floats(s) + s->a_rows + s->a + s->dy + s->c;
 }
 
 static void sum_my_rows(void *context, int index, int count) {
@@ -209,7 +270,7 @@ static void sum_blocks(void *context, int index, int count) {
     for (size_t i; ek_take(&work->turns, index, count, &i);) {
         size_t k0 = i / across * s->k, n0 = i % across * s->n;
         const float *sums = sum_block(work, buffer, 0, g->m, k0, n0, g->db);
-        for (size_t k = k0; k < ek_min(k0 + s->k, g->k); k++, sums += s->n) store_row(g, k, n0, ek_min(s->n, g->n - n0), sums);
+        for (size_t k = k0; s->c && k < ek_min(k0 + s->k, g->k); k++, sums += s->n) store_row(g, k, n0, ek_min(s->n, g->n - n0), sums);
     }
 }
 

@@ -1,7 +1,7 @@
 /* The micro-kernels: one register tile of `rows` × `vectors` accumulators over the whole depth that they are given.
  *   dot tile:    c[i, :] (+)= sum over k of a[i, k] b[k, :]     (A by rows)
  *   outer tile:  c[i, :] (+)= sum over m of a[m, i] b[m, :]     (A by columns)
- * `add` says whether c holds earlier blocks' sums. `ahead`: a line of memory for each step that comes next (ahead.h).
+ * `add` says whether c holds earlier blocks' sums. `ahead`: lines of memory to ask for, one with each step (ahead.h).
  * One instance for every number of rows and vectors up to the full tile, so that no work is done for rows that do not
  * exist. */
 #ifndef EK_GEMM_TILE_H
@@ -35,7 +35,7 @@ EK_INLINE void ek_dot_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TIL
 }
 
 EK_INLINE void ek_dot_sum(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b, size_t ldb,
-        const float *ahead, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS]) {
+        const float *ahead, ptrdiff_t ahead_step, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS]) {
     size_t k = 0;
 #if EK_BY_LANE
     for (; k + EK_LANES <= depth; k += EK_LANES) {
@@ -55,16 +55,16 @@ EK_INLINE void ek_dot_sum(int rows, int vectors, size_t depth, const float *a, s
         }
     }
 #endif
-    for (; k < depth; k++, b += ldb, ahead += EK_LINE) {
+    for (; k < depth; k++, b += ldb, ahead += ahead_step) {
         ek_ahead_line(ahead);
         ek_dot_step(rows, vectors, acc, a + k, lda, b);
     }
 }
 
 EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
-        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
+        size_t ldb, float *c, size_t ldc, int add, const float *ahead, ptrdiff_t ahead_step) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
-    ek_dot_sum(rows, vectors, depth, a, lda, b, ldb, ahead, acc);
+    ek_dot_sum(rows, vectors, depth, a, lda, b, ldb, ahead, ahead_step, acc);
     ek_tile_store(rows, vectors, acc, c, ldc, add);
 }
 
@@ -85,20 +85,25 @@ EK_INLINE void ek_outer_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_T
     }
 }
 
-EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
-        size_t ldb, float *c, size_t ldc, int add, const float *ahead) {
-    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
-    for (size_t m = 0; m < depth; m++, a += lda, b += ldb, ahead += EK_LINE) {
+EK_INLINE void ek_outer_sum(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b, size_t ldb,
+        const float *ahead, ptrdiff_t ahead_step, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS]) {
+    for (size_t m = 0; m < depth; m++, a += lda, b += ldb, ahead += ahead_step) {
         ek_ahead_line(ahead);
         if (EK_BY_LANE && rows % EK_LANES == 0) ek_outer_step(rows, vectors, acc, a, b);
         else ek_dot_step(rows, vectors, acc, a, 1, b);
     }
+}
+
+EK_INLINE void ek_outer_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
+        size_t ldb, float *c, size_t ldc, int add, const float *ahead, ptrdiff_t ahead_step) {
+    ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    ek_outer_sum(rows, vectors, depth, a, lda, b, ldb, ahead, ahead_step, acc);
     ek_tile_store(rows, vectors, acc, c, ldc, add);
 }
 
 #define EK_TILE_INSTANCE(kind, rows, vectors) \
-    static void ek_##kind##_##rows##_##vectors(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add, const float *ahead) { \
-        ek_##kind##_tile(rows, vectors, depth, a, lda, b, ldb, c, ldc, add, ahead); \
+    static void ek_##kind##_##rows##_##vectors(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc, int add, const float *ahead, ptrdiff_t ahead_step) { \
+        ek_##kind##_tile(rows, vectors, depth, a, lda, b, ldb, c, ldc, add, ahead, ahead_step); \
     }
 
 #if defined(__AVX512F__)

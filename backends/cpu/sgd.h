@@ -15,6 +15,11 @@ typedef struct {
     int nesterov;
 } ek_sgd_row;
 
+/* Whether a step takes nothing but the gradient and a factor for each element. */
+EK_INLINE int ek_is_plain(const ek_sgd_row *s) {
+    return !s->velocity && s->weight_decay == 0.0f && (!s->factor || s->factor_step == 1);
+}
+
 /* One step of n neighbours. */
 void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n);
 

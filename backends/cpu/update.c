@@ -24,9 +24,20 @@ EK_INLINE void sgd_step(const ek_sgd_row *s, float *param, size_t i, int n) {
     ek_store_n(param + i, p - s->lr * g, n);
 }
 
+EK_INLINE void plain_steps(const ek_sgd_row *s, float *param, size_t n) {
+    const float *grad = s->grad, *factor = s->factor;
+    float clip = s->clip, lr = s->lr;
+    for (size_t i = 0; i < n; i += EK_LANES) {
+        ek_vf g = ek_load(grad + i) * clip;
+        if (factor) g *= ek_load(factor + i);
+        ek_store(param + i, ek_load(param + i) - lr * g);
+    }
+}
+
 void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n) {
-    size_t i = 0;
-    for (; i + EK_LANES <= n; i += EK_LANES) sgd_step(s, param, i, EK_LANES);
+    size_t i = 0, whole = n / EK_LANES * EK_LANES;
+    if (ek_is_plain(s)) plain_steps(s, param, whole), i = whole;
+    for (; i < whole; i += EK_LANES) sgd_step(s, param, i, EK_LANES);
     if (i < n) sgd_step(s, param, i, (int)(n - i));
 }
 

@@ -1,3 +1,4 @@
+#include "ahead.h"
 #include "winograd.h"
 
 #include "gemm_pack.h"
@@ -183,7 +184,8 @@ static void run_block(const job *work, const block *b, float *pixels) {
             for (size_t i = 0; i < tiles; i += EK_TILE_ROWS) {
                 size_t rows = ek_min(EK_TILE_ROWS, tiles - i);
                 EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](g->k, pixels + (p * most + i) * g->k, g->k, filter + p * point, EK_PANEL,
-                        products + (p * most + i) * EK_PANEL, EK_PANEL, 0, filter + (p + 1) * point);
+                        products + (p * most + i) * EK_PANEL, EK_PANEL, 0,
+                        filter + (p + 1) * point, EK_LINE);
             }
         }
         finish_panel(work, b, products, results, column, columns);

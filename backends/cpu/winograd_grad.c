@@ -1,4 +1,5 @@
 /* The weight gradient by Winograd's formula: 16 products of transformed pixels and transformed dy, as ek_outer_gemm makes them. */
+#include "ahead.h"
 #include "winograd.h"
 
 enum { POINTS = 16, MOST_TILES = 64 };
@@ -89,7 +90,7 @@ static void sum_block(const job *work, size_t from, size_t to, int add, float *o
             for (size_t j = 0; j < work->to - work->from; j += EK_PANEL) {
                 size_t vectors = (ek_min(EK_PANEL, work->to - work->from - j) + EK_LANES - 1) / EK_LANES;
                 EK_NAME(ek_outer_tiles)[vectors - 1][rows - 1](to - from, a + i, g->k, b + j, s->columns, c + i * s->columns + j,
-                        s->columns, add, a + i);
+                        s->columns, add, a + i, EK_LINE);
             }
         }
     }
