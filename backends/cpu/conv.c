@@ -209,6 +209,19 @@ static void input_grad_winograd(const ek_call *call, const ek_conv *c, const flo
     EK_NAME(ek_winograd)(&g, call->pool, (char *)call->scratch + EK_NAME(ek_real_bytes)(call->in_t[EK_CONV2D_INPUT_GRAD_W]));
 }
 
+typedef struct {
+    float *to;
+    const float *from;
+    size_t floats;
+} copy;
+
+static void copy_part(void *context, int index, int count) {
+    const copy *c = context;
+    size_t from, to;
+    ek_share(c->floats, EK_LANES, index, count, &from, &to);
+    memcpy(c->to + from, c->from + from, (to - from) * sizeof *c->to);
+}
+
 static void input_grad_run(const ek_call *call) {
     ek_conv c = input_grad_geometry(call);
     ek_epilogue finish = ek_backward_epilogue(call, ((const ek_conv2d_input_grad_attrs *)call->attrs)->act);
@@ -216,8 +229,11 @@ static void input_grad_run(const ek_call *call) {
     ek_real filters = EK_NAME(ek_real_weight)(t, call->in[EK_CONV2D_INPUT_GRAD_W],
             call->in[EK_CONV2D_INPUT_GRAD_SCALE], call->scratch);
     const float *dy = call->in[EK_CONV2D_INPUT_GRAD_DY];
-    if (copy_bytes(&c) && dy == call->out[EK_CONV2D_INPUT_GRAD_DX])
-        dy = memcpy((char *)call->scratch + EK_NAME(ek_real_bytes)(t), dy, (size_t)call->in_t[EK_CONV2D_INPUT_GRAD_DY]->bytes);
+    if (copy_bytes(&c) && dy == call->out[EK_CONV2D_INPUT_GRAD_DX]) {
+        copy of_dy = {(float *)(void *)((char *)call->scratch + EK_NAME(ek_real_bytes)(t)), dy, rows_of(&c) * (size_t)c.outputs};
+        ek_pool_run(call->pool, copy_part, &of_dy);
+        dy = of_dy.to;
+    }
     if (ek_is_depthwise(&c)) {
         EK_NAME(ek_depthwise_input_grad)(&c, dy, filters, &finish, call->pool, (char *)call->scratch + operands_bytes(call, &c));
         return;
