@@ -35,7 +35,7 @@ void ek_runner_print_version(void) {
     list_backends(stdout);
 }
 
-enum { HUGE_PAGE = 2 << 20, LARGE = 32 << 20 };
+enum { HUGE_PAGE = 2 << 20, LARGE = 8 << 20 };
 
 /* Where the kernel offers huge pages on request, a large block asks: kernels that walk the arena then miss the TLB less.
  * A small one does not: up to a huge page at each end of what it touches would be memory that nothing uses. */
