@@ -266,3 +266,21 @@ def test_same_bits_every_run(isa: str) -> None:
         assert a is not None
         assert b is not None
         assert a.tobytes() == b.tobytes()
+
+
+@isas
+@pytest.mark.parametrize(("channels", "kernel", "stride"), [(3, 3, 2), (3, 5, 2), (8, 3, 2), (16, 1, 2)])
+def test_same_bits_wherever_windows_lie(isa: str, channels: int, kernel: int, stride: int) -> None:
+    """Zeros around the image change which tiles' windows lie inside it, and how they are read, but no sum."""
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal((2, 9, 67, channels), np.float32), rng.standard_normal((kernel, kernel, channels, 32), np.float32)
+    wide = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    y = Out((2, (13 - kernel) // stride + 1, (71 - kernel) // stride + 1, 32))
+    cases = [
+        Case(CONV, (x, w), (y,), (stride, stride, 2, 2, 2, 2, 1, 1, 1, RELU)),
+        Case(CONV, (wide, w), (y,), (stride, stride, 0, 0, 0, 0, 1, 1, 1, RELU)),
+    ]
+    padded, inside = (answer.outputs[0] for answer in run(isa, cases))
+    assert padded is not None
+    assert inside is not None
+    assert padded.tobytes() == inside.tobytes()

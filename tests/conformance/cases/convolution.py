@@ -91,6 +91,7 @@ GEOMETRIES = [
     Geometry(2, (14, 14), (3, 3), 1, 1, 96, padding=SAME),
     Geometry(2, (15, 13), (3, 3), 1, 1, 144, stride=(2, 2), padding=SAME),
     Geometry(1, (9, 8), (3, 3), 1, 1, 5, padding=SAME),
+    Geometry(3, (5, 6), (3, 3), 1, 1, 64, padding=(2, 1, 0, 2)),
     Geometry(1, (8, 8), (3, 3), 1, 1, 17, stride=(2, 2), padding=(0, 1, 0, 1)),
     Geometry(2, (10, 10), (5, 5), 1, 1, 40, padding=(2, 2, 2, 2)),
     Geometry(1, (12, 11), (5, 5), 1, 1, 33, stride=(2, 2), padding=(2, 2, 2, 2)),
@@ -106,13 +107,25 @@ GEOMETRIES = [
     Geometry(1, (8, 8), (3, 3), 16, 16, 2, stride=(2, 2), padding=SAME),
     Geometry(1, (5, 5), (1, 1), 8, 4, 3),
 ]
+#: whole tiles of windows next to one another inside the image, among others that reach into the padding or the next row
+NEIGHBOURS = [
+    Geometry(2, (7, 65), (3, 3), 3, 32, stride=(2, 2), padding=SAME),
+    Geometry(1, (6, 66), (3, 3), 3, 64, stride=(2, 2), padding=(0, 1, 0, 1)),
+    Geometry(2, (11, 68), (3, 2), 4, 32, stride=(1, 2), padding=(3, 0, 2, 3), dilation=(2, 1)),
+    Geometry(1, (9, 100), (5, 5), 3, 32, stride=(2, 3), padding=(2, 2, 4, 0)),
+    Geometry(1, (5, 61), (1, 3), 16, 32, stride=(3, 1), padding=(1, 1, 2, 0)),
+    Geometry(1, (5, 40), (3, 3), 4, 32, padding=SAME, dilation=(1, 2)),
+    Geometry(3, (8, 70), (1, 1), 8, 32, stride=(2, 2)),
+]
 #: the epilogues are tried on one of each kind
 KINDS = [
     GEOMETRIES[0],
     Geometry(1, (10, 11), (3, 3), 16, 48, padding=SAME),
     Geometry(2, (4, 5), (1, 1), 12, 37),
     Geometry(2, (6, 7), (3, 3), 1, 1, 37, (2, 1), SAME),
+    Geometry(2, (5, 9), (3, 3), 1, 1, 72, padding=SAME),
     GEOMETRIES[-3],
+    NEIGHBOURS[0],
 ]
 
 
@@ -139,7 +152,7 @@ def weight_grad(g: Geometry, bias: bool, data: Data, algorithm: Algorithm = Algo
 def table() -> list[Case]:
     data = Data()
     cases = []
-    for g in GEOMETRIES:
+    for g in (*GEOMETRIES, *NEIGHBOURS):
         for weight in (Storage.CONSTANT, Storage.STATE):
             cases += [forward(g, Forward(weight=weight), data, a) for a in algorithms(g, g.inputs)]
             cases += [input_grad(g, Backward(weight=weight), data, a) for a in algorithms(g, g.outputs)]

@@ -52,7 +52,7 @@ def table() -> list[Case]:
             cases.append(forward(rows, k, n, Forward(weight=weight), data))
             cases.append(input_grad(rows, k, n, Backward(weight=weight), data))
         cases += [weight_grad(rows, k, n, bias, data) for bias in (False, True)]
-    for rows, k, n in [((5,), 20, 37), ((2, 3, 7), 8, 16)]:
+    for rows, k, n in [((5,), 20, 37), ((2, 3, 7), 8, 16), ((29,), 400, 48), ((29,), 32, 400)]:
         cases += [forward(rows, k, n, extra, data) for extra in forwards()]
         cases += [input_grad(rows, k, n, extra, data) for extra in backwards()]
     return cases

@@ -26,13 +26,14 @@ BLOCKS: list[tuple[Shape, Shape]] = [
     ((3, 3, 4, 6), (2, 3, 2, 5)),
     ((70, 70), (70, 70)),
 ]
-#: (rows, inputs, outputs) of products: one tile, several blocks, rows shared between threads
+#: (rows, inputs, outputs) of products: one tile, several blocks, rows shared between threads, rows in several blocks
 PRODUCTS: list[tuple[Shape, int, int]] = [
     ((1,), 1, 1),
     ((8,), 64, 1000),
     ((13,), 17, 31),
     ((2, 7, 7), 96, 24),
     ((300,), 130, 300),
+    ((520,), 130, 136),
 ]
 #: what the optional vectors may be: absent, over the last axis, of the gradient's shape
 VECTORS = ("", "channel", "whole")
