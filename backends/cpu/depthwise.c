@@ -31,19 +31,20 @@ size_t EK_NAME(ek_depthwise_scratch)(const ek_conv *c) { return zeros_of(c->chan
 
 size_t EK_NAME(ek_depthwise_input_grad_scratch)(const ek_conv *c) { return EK_NAME(ek_depthwise_scratch)(c); }
 
-/* The rows of x that no output row is the first to read before those after these `rows`. */
+/* The rows of x that the next `rows` results after these are the first to read. */
 static void find_next(const ek_conv *c, ek_row *r, int rows) {
     size_t line = (size_t)c->width * (size_t)c->channels, down = (size_t)(rows * c->stride_h);
     r->next = r->source + ((ptrdiff_t)(r->row0 + (c->kernel_h - 1) * c->dilation_h + (rows - 1) * c->stride_h) + 1) * (ptrdiff_t)line;
     r->next_floats = down * line;
 }
 
-/* Rows [row, row + rows) of the results that are computed together, of those up to `to`: within one image of `height` rows. */
+/* How many rows from `row` on are computed together, of at most `together`: they lie before `to` and in one image of `height` rows. */
 static int rows_together(int together, size_t row, size_t to, int height) {
     size_t left = ek_min(to - row, (size_t)height - row % (size_t)height);
     return (int)ek_min(left, (size_t)together);
 }
 
+/* What ek_depthwise_3x3 computes. */
 static int is_3x3(const ek_conv *c, const ek_row *r) {
     return r->taps_h == 3 && r->taps_w == 3 && c->stride_h == 1 && c->stride_w == 1 && r->next_h == 1 && r->next_w == 1;
 }
