@@ -48,7 +48,7 @@ static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
     s.k = ek_even(k, (k + down - 1) / down, EK_TILE_ROWS);
     s.n = ek_even(n, (n + across - 1) / across, EK_PANEL);
     s.rows = s.by_rows || m > WHOLE ? ROWS : m;
-    s.a_rows = s.a = s.rows * s.k + EK_LANES;
+    s.a_rows = s.a = ek_round_up(s.rows * s.k + EK_LANES, 16);
     s.dy = s.rows * EK_PANEL;
     s.c = s.rows < m ? s.k * s.n : 0;
     s.part = s.by_rows ? ek_round_up((k + 1) * n, 16) : 0;
