@@ -62,7 +62,7 @@ typedef struct {
     const uint8_t *saved;
     uint8_t *mask;
     size_t columns, mask_bytes; /* of a pixel */
-    ek_vf low, high;
+    ek_vf low, high, top; /* top: NaN where there is none, so that infinity is below it */
     int stream;
 } finisher;
 
@@ -102,7 +102,7 @@ EK_INLINE void finish_pixels(const finisher *f, ek_step *pixels, size_t place, i
         uint32_t bits = 0;
         EK_UNROLL
         for (int v = 0; v < EK_STEP_VECTORS; v++)
-            bits |= ek_bits_of((pixels[p].v[v] > 0.0f) & ~(pixels[p].v[v] >= f->high)) << v * EK_LANES;
+            bits |= ek_bits_of((pixels[p].v[v] > 0.0f) & ~(pixels[p].v[v] >= f->top)) << v * EK_LANES;
         memcpy(f->mask + at + (size_t)p * f->mask_bytes, &bits, EK_STEP / 8);
     }
     float *y = f->y + place * f->columns + c;
@@ -113,7 +113,7 @@ EK_INLINE void finish_pixels(const finisher *f, ek_step *pixels, size_t place, i
 void EK_NAME(ek_depthwise_3x3)(const ek_row *r, int rows, const ek_epilogue *finish) {
     int whole = r->channels / EK_STEP * EK_STEP;
     finisher f = {finish->bias, finish->y, finish->kind == EK_SAVED_BITS ? finish->saved : NULL, finish->mask, finish->columns,
-            finish->mask_bytes, ek_low_limit(finish), ek_high_limit(finish), finish->stream};
+            finish->mask_bytes, ek_low_limit(finish), ek_high_limit(finish), ek_splat(finish->high), finish->stream};
     float sums[ROWS][COLUMNS * CHUNK];
     size_t lines = (r->next_floats + EK_LINE - 1) / EK_LINE, steps = (size_t)((r->count + COLUMNS - 1) / COLUMNS * (whole / EK_STEP));
     size_t a_step = steps ? (lines + steps - 1) / steps : 0;

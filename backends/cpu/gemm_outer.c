@@ -157,9 +157,8 @@ static void sum_and_step(size_t rows, const float *a, size_t lda, const float *d
     for (int i = 0; i < EK_TILE_ROWS; i++, w += w_ld) {
         EK_UNROLL
         for (int j = 0; j < EK_TILE_VECTORS; j++) {
-            ek_vf g = acc[i][j] * clip;
-            if (factor) g *= ek_load(factor + j * EK_LANES);
-            ek_store(w + j * EK_LANES, ek_load(w + j * EK_LANES) - lr * g);
+            float *at = w + j * EK_LANES;
+            ek_store(at, ek_plain_step(ek_load(at), acc[i][j], factor ? factor + j * EK_LANES : NULL, clip, lr));
         }
     }
 }

@@ -20,6 +20,13 @@ EK_INLINE int ek_is_plain(const ek_sgd_row *s) {
     return !s->velocity && s->weight_decay == 0.0f && (!s->factor || s->factor_step == 1);
 }
 
+/* A plain step of a vector; `factor`: where its elements' lie, or NULL. */
+EK_INLINE ek_vf ek_plain_step(ek_vf param, ek_vf grad, const float *factor, float clip, float lr) {
+    grad *= clip;
+    if (factor) grad *= ek_load(factor);
+    return param - lr * grad;
+}
+
 /* One step of n neighbours. */
 void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n);
 

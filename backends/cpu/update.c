@@ -27,11 +27,8 @@ EK_INLINE void sgd_step(const ek_sgd_row *s, float *param, size_t i, int n) {
 EK_INLINE void plain_steps(const ek_sgd_row *s, float *param, size_t n) {
     const float *grad = s->grad, *factor = s->factor;
     float clip = s->clip, lr = s->lr;
-    for (size_t i = 0; i < n; i += EK_LANES) {
-        ek_vf g = ek_load(grad + i) * clip;
-        if (factor) g *= ek_load(factor + i);
-        ek_store(param + i, ek_load(param + i) - lr * g);
-    }
+    for (size_t i = 0; i < n; i += EK_LANES)
+        ek_store(param + i, ek_plain_step(ek_load(param + i), ek_load(grad + i), factor ? factor + i : NULL, clip, lr));
 }
 
 void EK_NAME(ek_sgd_steps)(const ek_sgd_row *s, float *param, size_t n) {
