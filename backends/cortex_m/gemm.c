@@ -9,8 +9,8 @@ typedef struct {
     float a[SIDE * DEPTH + EK_LANES]; /* rows of patches */
 } tiles;
 
-size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads) {
-    (void)k, (void)n;
+size_t EK_NAME(ek_gemm_scratch)(size_t m, size_t k, size_t n, int threads) {
+    (void)m, (void)k, (void)n;
     return sizeof(tiles) * (size_t)threads;
 }
 

@@ -77,7 +77,7 @@ static size_t forward_scratch(const ek_call *call, int threads) {
     ek_conv c = forward_geometry(call);
     if (ek_is_depthwise(&c)) return EK_NAME(ek_depthwise_scratch)(&c);
     if (forward_is_winograd(&c)) return EK_NAME(ek_winograd_scratch)((size_t)c.channels, (size_t)c.outputs, threads);
-    return EK_NAME(ek_gemm_scratch)(patch_of(&c), (size_t)(c.outputs / c.groups), threads);
+    return EK_NAME(ek_gemm_scratch)(rows_of(&c), patch_of(&c), (size_t)(c.outputs / c.groups), threads);
 }
 
 static size_t forward_prepared(const ek_call *call) {
@@ -127,6 +127,9 @@ static void forward_run(const ek_call *call) {
 
 /* --- input gradient --- */
 
+/* Pixels of a phase along one axis. */
+static int grid_of(int size, int phase, int stride) { return (size - phase + stride - 1) / stride; }
+
 static int input_grad_is_winograd(const ek_conv *c) {
     size_t pixels = (size_t)c->images * (size_t)c->height * (size_t)c->width;
     return is_three(c) && ek_winograd_is(c->algorithm, pixels, (size_t)c->outputs, (size_t)c->channels);
@@ -156,7 +159,8 @@ static size_t input_grad_scratch(const ek_call *call, int threads) {
         for (int w = 0; w < c.stride_w && w < c.width; w++) {
             ek_phase across = ek_phase_of(w, c.kernel_w, c.stride_w, c.left, c.dilation_w);
             ek_phase down = ek_phase_of(h, c.kernel_h, c.stride_h, c.top, c.dilation_h);
-            size_t need = EK_NAME(ek_gemm_scratch)((size_t)down.count * (size_t)across.count * k, n, threads);
+            size_t pixels = (size_t)c.images * (size_t)grid_of(c.height, h, c.stride_h) * (size_t)grid_of(c.width, w, c.stride_w);
+            size_t need = EK_NAME(ek_gemm_scratch)(pixels, (size_t)down.count * (size_t)across.count * k, n, threads);
             if (need > most) most = need;
         }
     }
@@ -168,8 +172,7 @@ static void input_grad_phase(const ek_call *call, const ek_conv *c, const float 
         int phase_h, int phase_w) {
     ek_phase down = ek_phase_of(phase_h, c->kernel_h, c->stride_h, c->top, c->dilation_h);
     ek_phase across = ek_phase_of(phase_w, c->kernel_w, c->stride_w, c->left, c->dilation_w);
-    int grid_h = (c->height - phase_h + c->stride_h - 1) / c->stride_h;
-    int grid_w = (c->width - phase_w + c->stride_w - 1) / c->stride_w;
+    int grid_h = grid_of(c->height, phase_h, c->stride_h), grid_w = grid_of(c->width, phase_w, c->stride_w);
     size_t outputs = (size_t)(c->outputs / c->groups), channels = (size_t)(c->channels / c->groups),
             group_at = (size_t)group;
     ek_gemm g = {.m = (size_t)c->images * (size_t)grid_h * (size_t)grid_w, .n = channels, .finish = *finish,

@@ -46,7 +46,8 @@ static int rows_together(int together, size_t row, size_t to, int height) {
 
 /* What ek_depthwise_3x3 computes. */
 static int is_3x3(const ek_conv *c, const ek_row *r) {
-    return r->taps_h == 3 && r->taps_w == 3 && c->stride_h == 1 && c->stride_w == 1 && r->next_h == 1 && r->next_w == 1;
+    return r->taps_h == 3 && r->taps_w == 3 && r->next_h == 1 && r->next_w == 1 && c->stride_h == c->stride_w && c->stride_h <= 2
+            && r->step == c->stride_h; /* an input gradient's phases have none */
 }
 
 static void compute_rows(const ek_conv *c, const ek_row *row, int rows, const ek_epilogue *finish) {
@@ -57,7 +58,7 @@ static void compute_rows(const ek_conv *c, const ek_row *row, int rows, const ek
     }
     EK_NAME(ek_depthwise_3x3)(row, rows, finish);
     ek_row r = *row;
-    for (int i = 0; i < rows && whole < r.channels; i++, r.row0++, r.place += (size_t)r.count)
+    for (int i = 0; i < rows && whole < r.channels; i++, r.row0 += r.step, r.place += (size_t)r.count)
         EK_NAME(ek_depthwise_rest)(&r, finish, whole);
 }
 

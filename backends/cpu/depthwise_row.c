@@ -100,14 +100,14 @@ void EK_NAME(ek_depthwise_rest)(const ek_row *r, const ek_epilogue *finish, int 
  * 4 taps. */
 #define EACH_SHAPE(f) f(1, 1) f(2, 1) f(3, 1) f(4, 1) f(5, 1) f(7, 1) f(3, 2) f(5, 2) f(7, 2)
 
-/* 3 taps without a step are mostly of 3×3 (depthwise_3x3.c). */
-EK_INLINE int sum_tile_of(int count, int taps, int step) {
-    return ek_row_tile(count, taps == 3 && step == 1 ? EK_TILED_TAPS + 1 : taps);
+/* 3 taps are mostly of 3×3 (depthwise_3x3.c). */
+EK_INLINE int sum_tile_of(int count, int taps) {
+    return ek_row_tile(count, taps == 3 ? EK_TILED_TAPS + 1 : taps);
 }
 
 #define INSTANCE(taps, step) \
     static void sum_##taps##_##step(const ek_row *r, const ek_epilogue *finish) { \
-        int tile = sum_tile_of(r->count, taps, step); \
+        int tile = sum_tile_of(r->count, taps); \
         if (tile == 4) sum_tiles(4, taps, step, r, finish); \
         else if (tile == 7) sum_tiles(7, taps, step, r, finish); \
         else sum_tiles(8, taps, step, r, finish); \

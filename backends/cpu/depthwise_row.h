@@ -21,8 +21,8 @@ typedef struct {
 
 void EK_NAME(ek_depthwise_row)(const ek_row *row, const ek_epilogue *finish);
 
-/* The same for `rows` neighbouring rows (at most EK_3X3_ROWS), for 3×3 taps with step, next_h and next_w 1, place_step 1 and filter_row
- * 3 filter_column, without the channels past the last whole step. */
+/* The same for `rows` neighbouring rows (at most EK_3X3_ROWS), for 3×3 taps with step 1 or 2 in both directions, next_h and next_w 1,
+ * place_step 1 and filter_row 3 filter_column, without the channels past the last whole step. */
 void EK_NAME(ek_depthwise_3x3)(const ek_row *row, int rows, const ek_epilogue *finish);
 
 /* Channels from `from` on, one result at a time. */

@@ -1,5 +1,6 @@
 #include "gemm.h"
 
+#include "gemm_few.h"
 #include "gemm_pack.h"
 #if defined(__aarch64__)
 #define EK_BY_LANE 1 /* multiply-add takes one lane of a vector as the factor */
@@ -87,18 +88,8 @@ static void dot_and_finish(const tile_rows_of_a *rows, const float *b, size_t ld
 
 /* A block of B, DEPTH × COLUMNS, stays in the second-level cache while the rows of A pass; a block of the result holds
  * partial sums where K needs several blocks. */
-#if defined(EK_M7)
-enum { ROWS = 28 * EK_TILE_ROWS };
-#else
-enum { ROWS = 34 * EK_TILE_ROWS };
-#endif
-enum { DEPTH = 384, BLOCK_B = 48 * 1024, LEAST_ROWS = 16 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
+enum { ROWS = 34 * EK_TILE_ROWS, DEPTH = 384, BLOCK_B = 48 * 1024, LEAST_ROWS = 16 * EK_TILE_ROWS, COLUMNS_DEEP = 128, COLUMNS_SHALLOW = 512,
         PACK_ROWS = 16 };
-
-/* So few rows that packing B would cost more than it saves: B is read where it lies. */
-static int reads_b_in_place(const ek_gemm *g) {
-    return !g->packed && g->m <= 2 * EK_TILE_ROWS && g->b.by_n == 1 && g->b.depth == g->k;
-}
 
 typedef struct {
     size_t depth, rows, columns; /* of a block */
@@ -118,9 +109,9 @@ static blocking choose_blocks(size_t k, size_t n) {
     return s;
 }
 
-size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads) {
+size_t EK_NAME(ek_gemm_scratch)(size_t m, size_t k, size_t n, int threads) {
     blocking s = choose_blocks(k, n);
-    return (s.a + s.b + s.c) * sizeof(float) * (size_t)threads;
+    return ek_max((s.a + s.b + s.c) * sizeof(float) * (size_t)threads, EK_NAME(ek_gemm_few_scratch)(m, k, threads));
 }
 
 /* Whether the taps of a tap row are neighbours in memory, so that windows next to one another are a plain matrix for each tap row. */
@@ -158,7 +149,7 @@ static void finish_rows(const ek_gemm *g, const float *c, size_t ldc, size_t row
             row + r), 0, g->column + n0, n);
 }
 
-/* Where a panel of a block of B lies: packed once for all, in this thread's buffer, or in the weight itself. */
+/* Where a panel of a block of B lies: packed once for all, or in this thread's buffer. */
 typedef struct {
     const float *data;
     size_t ld;
@@ -167,8 +158,6 @@ typedef struct {
 static panel find_panel(const ek_gemm *g, const blocking *s, const float *buffer, size_t k0, size_t n0, size_t j) {
     size_t depth = ek_min(s->depth, g->k - k0);
     if (g->packed) return (panel){g->packed + (n0 + j) * g->k + k0 * EK_PANEL, EK_PANEL};
-    if (reads_b_in_place(g) && n0 + j + EK_PANEL <= g->n)
-        return (panel){g->b.from.data + (ptrdiff_t)k0 * g->b.by_k + n0 + j, (size_t)g->b.by_k};
     return (panel){buffer + j * depth, EK_PANEL};
 }
 
@@ -266,7 +255,7 @@ static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, si
     float *b_buffer = a_buffer + s->a, *c_buffer = b_buffer + s->b;
     size_t tile_rows = ek_even(m1 - m0, EK_TILE_ROWS, 1), k0 = 0;
     size_t tiles = (m1 - m0 + tile_rows - 1) / tile_rows * ((n + EK_PANEL - 1) / EK_PANEL);
-    int direct = finishes_in_registers(g), in_place = reads_b_in_place(g);
+    int direct = finishes_in_registers(g);
     int plain_taps = direct && s->depth >= g->k && n % EK_PANEL == 0 && has_plain_taps(g);
     grid_line line = {0};
     do {
@@ -285,8 +274,7 @@ static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, si
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
                 const float *ahead = asked < steps ? a.data + rows * a.ld + asked * EK_LINE : a.data;
                 ptrdiff_t ahead_step = EK_LINE;
-                if (!in_place) ask_for(&next);
-                else if (row == m0 && next.runs) ahead = next.run + j, ahead_step = next.stride; /* the same panel of the next block */
+                ask_for(&next);
                 if (j < finished)
                     dot_and_finish(&a, b.data, b.ld, k0 > 0 ? c + j : NULL, s->columns, ahead, ahead_step, &g->finish, row,
                             g->column + n0 + j);
@@ -316,6 +304,10 @@ static void run_part(void *context, int index, int count) {
 
 void EK_NAME(ek_gemm)(const ek_gemm *g, ek_pool *pool, void *scratch) {
     if (!g->m || !g->n) return;
+    if (EK_NAME(ek_gemm_is_few)(g)) {
+        EK_NAME(ek_gemm_few)(g, pool, scratch);
+        return;
+    }
     job work = cut(g, (size_t)ek_pool_threads(pool), scratch);
     ek_pool_run(pool, run_part, &work);
 }

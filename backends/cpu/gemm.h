@@ -76,7 +76,7 @@ typedef struct {
     size_t column; /* of the result where the product's first column goes */
 } ek_gemm;
 
-size_t EK_NAME(ek_gemm_scratch)(size_t k, size_t n, int threads);
+size_t EK_NAME(ek_gemm_scratch)(size_t m, size_t k, size_t n, int threads);
 void EK_NAME(ek_gemm)(const ek_gemm *g, ek_pool *pool, void *scratch);
 
 /* With more rows than this, packing a frozen weight anew each run costs nothing next to the product; it is not kept
@@ -109,6 +109,7 @@ void EK_NAME(ek_outer_gemm)(const ek_outer_gemm *g, ek_pool *pool, void *scratch
 void EK_NAME(ek_gather)(const ek_rows *a, size_t row, size_t rows, size_t column, size_t columns, float *to, size_t ld);
 
 EK_INLINE size_t ek_min(size_t a, size_t b) { return a < b ? a : b; }
+EK_INLINE size_t ek_max(size_t a, size_t b) { return a > b ? a : b; }
 EK_INLINE size_t ek_round_up(size_t a, size_t unit) { return (a + unit - 1) / unit * unit; }
 
 /* `total` cut into the fewest pieces of at most `most`, evened out, in whole units: the size of a piece. */

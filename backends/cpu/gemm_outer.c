@@ -15,6 +15,9 @@ EK_TILE_TABLE(outer)
  * soon as it is summed, and goes there (or makes its step) from registers. */
 enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 288, ROWS = 96, WHOLE = 512 };
 
+/* So few that a strip of dy stays in the caches while rows of dw pass. */
+enum { FEW = 16, FEW_N = 1024 };
+
 /* What is read by more tiles than this is copied first, tile by tile: rows that lie a power of two apart would push each other out
  * of the first-level cache. */
 enum { REREAD = 6 };
@@ -35,8 +38,17 @@ static size_t busiest(size_t k, size_t n, size_t down, size_t across, size_t thr
     return (down * across + threads - 1) / threads * (tall / EK_TILE_ROWS) * (wide / EK_PANEL);
 }
 
+/* With few rows, dw or the parameter is what takes the time to read and write: whole rows of it, in the order in which they lie there. */
+static blocking few_blocks(size_t m, size_t k, size_t n, size_t threads) {
+    size_t parts = threads > 1 ? ek_parts(threads) : 1;
+    blocking s = {.rows = m, .n = ek_even(n, FEW_N, EK_PANEL), .k = ek_even(k, (k + parts - 1) / parts, EK_TILE_ROWS)};
+    s.a_rows = ek_round_up(m * s.k + EK_LANES, 16), s.dy = m * EK_PANEL;
+    return s;
+}
+
 static blocking choose_blocks(size_t m, size_t k, size_t n, size_t threads) {
     blocking s;
+    if (m <= FEW) return few_blocks(m, k, n, threads);
     s.by_rows = threads > 1 && k * n <= SMALL && m >= 64 * threads;
     size_t least_down = (k + BLOCK_K - 1) / BLOCK_K, least_across = (n + BLOCK_N - 1) / BLOCK_N;
     size_t down = least_down, across = least_across, sharing = s.by_rows ? 1 : threads, best = SIZE_MAX;
@@ -192,6 +204,20 @@ static void ask_for_tile(const ek_outer_gemm *g, size_t k, size_t n) {
     }
 }
 
+/* dw[k0 …, n0 …] row by row, from all rows. */
+static void sum_few_rows(const ek_outer_gemm *g, const tiles *a, size_t k0, size_t depth, size_t n0, size_t n, float *dy_panel, float *db) {
+    for (size_t i = 0; i < depth; i += EK_TILE_ROWS) {
+        for (size_t j = 0; j < n; j += EK_PANEL) {
+            const float *dy = g->dy + n0 + j;
+            size_t ld = g->dy_ld, wide = ek_min(EK_PANEL, n - j);
+            if (wide % EK_LANES) dy = pack_dy(dy, ld, g->m, wide, dy_panel), ld = EK_PANEL;
+            if (db && k0 + i == 0) sum_rows(dy, ld, g->m, wide, db + n0 + j, 0);
+            ask_for_tile(g, k0 + i + EK_TILE_ROWS, n0 + j);
+            finish_tile(g, g->m, a->data + i, a->ld, dy, ld, k0 + i, n0 + j, dy);
+        }
+    }
+}
+
 /* dw[k0 …, n0 …] from rows [m_from, m_to), whose sums are stored in dw where all rows are one block; else returned, rows s.n apart. db with
  * the first block of each column. */
 static const float *sum_block(const job *work, float *buffer, size_t m_from, size_t m_to, size_t k0, size_t n0, float *db) {
@@ -205,6 +231,10 @@ static const float *sum_block(const job *work, float *buffer, size_t m_from, siz
         if (g->a.patches) {
             EK_NAME(ek_gather)(&g->a, m, rows, k0, depth, a_rows, depth);
             a.data = a_rows, a.ld = depth;
+        }
+        if (g->m <= FEW) {
+            sum_few_rows(g, &a, k0, depth, n0, n, dy_panel, db);
+            return c;
         }
         if (n > REREAD * EK_PANEL) a = pack_a(&a, rows, depth, a_tiles);
         for (size_t j = 0; j < n; j += EK_PANEL) {

@@ -27,7 +27,7 @@ static int worth_packing(size_t m, const ek_tensor *w) {
 
 static size_t forward_scratch(const ek_call *call, int threads) {
     const ek_tensor *w = call->in_t[EK_LINEAR_W];
-    return EK_NAME(ek_gemm_scratch)(w->dim[0], w->dim[1], threads);
+    return EK_NAME(ek_gemm_scratch)(rows(call->in_t[EK_LINEAR_X]), w->dim[0], w->dim[1], threads);
 }
 
 static size_t forward_prepared(const ek_call *call) {
@@ -53,7 +53,8 @@ static void forward_run(const ek_call *call) {
 
 static size_t input_grad_scratch(const ek_call *call, int threads) {
     const ek_tensor *w = call->in_t[EK_LINEAR_INPUT_GRAD_W];
-    return EK_NAME(ek_real_bytes)(w) + EK_NAME(ek_gemm_scratch)(w->dim[1], w->dim[0], threads);
+    return EK_NAME(ek_real_bytes)(w)
+            + EK_NAME(ek_gemm_scratch)(rows(call->in_t[EK_LINEAR_INPUT_GRAD_DY]), w->dim[1], w->dim[0], threads);
 }
 
 static size_t input_grad_prepared(const ek_call *call) {

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = (
     "epilogue.c",
     "gemm.c",
+    "gemm_few.c",
     "gemm_outer.c",
     "gemm_pack.c",
     "gemm_gather.c",
