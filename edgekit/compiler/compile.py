@@ -30,7 +30,7 @@ from edgekit.costs import Costs
 from edgekit.errors import UnsupportedError
 from edgekit.graph.entry import Entry
 from edgekit.graph.graph import Graph, Node
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view
 from edgekit.program.format import Architecture, Backend, EntryKind
 from edgekit.program.program import Program
 from edgekit.program.writer import write_program
@@ -82,7 +82,7 @@ def compile_program(
         whole = {name: group_samples(entry, batch, within.get(name)) for name, entry in whole.items()}
     lowered = {name: lay_out(entry, capability, recompute) for name, entry in whole.items()}
     ordered = [lowered[name] for name in (kind.name.lower() for kind in EntryKind) if name in lowered]
-    ops = [node for low in ordered for node in low.entry.graph.nodes if not isinstance(node.op, Reshape)]
+    ops = [node for low in ordered for node in low.entry.graph.nodes if not is_view(node.op)]
     notes: dict[str, Any] = {
         "phases": [phase for low in ordered for phase in _phases(low.entry.graph)],
         "flops": [node.op.flops(node) for node in ops],
@@ -146,7 +146,7 @@ def order(graph: Graph, capability: Capability) -> Graph:
 
 def _require_kernels(graph: Graph, capability: Capability) -> None:
     for node in graph.nodes:
-        if not isinstance(node.op, Reshape) and not capability.supports(node):
+        if not is_view(node.op) and not capability.supports(node):
             operands = ", ".join("-" if v is None else str(v.type) for v in node.inputs)
             raise UnsupportedError(
                 f"the backend {capability.name} has no kernel for {node.op.name}({operands}) in module {node.origin.module!r}",
@@ -157,7 +157,7 @@ def _require_kernels(graph: Graph, capability: Capability) -> None:
 def _phases(graph: Graph) -> list[str]:
     """For each op, ``forward``, ``backward``, ``recomputed`` (forward once more, in backward) or ``update``."""
     head = forward_length(graph)
-    return [_phase(node, i < head) for i, node in enumerate(graph.nodes) if not isinstance(node.op, Reshape)]
+    return [_phase(node, i < head) for i, node in enumerate(graph.nodes) if not is_view(node.op)]
 
 
 def _phase(node: Node, forward: bool) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgekit.compiler.rewrite import roots
 from edgekit.graph.graph import Graph, Node
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view
 from edgekit.graph.value import Value
 from edgekit.program.format import align
 
@@ -32,7 +32,7 @@ def buffers(graph: Graph) -> list[Buffer]:
     """The arena memory of a graph in its order of execution."""
     root = roots(graph)
     births = dict.fromkeys(graph.inputs, -1)
-    births.update({v: i for i, node in enumerate(graph.nodes) if not isinstance(node.op, Reshape) for v in node.writes})
+    births.update({v: i for i, node in enumerate(graph.nodes) if not is_view(node.op) for v in node.writes})
     deaths = last_uses(graph, root)
     chain: dict[Value, list[Value]] = {v: [v] for v in births}
     for i, node in enumerate(graph.nodes):
@@ -50,7 +50,7 @@ def last_uses(graph: Graph, root: dict[Value, Value]) -> dict[Value, int]:
     """For each value that is read, directly or through a view, the index of the last reader; outputs live to the end."""
     found: dict[Value, int] = {}
     for i, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Reshape):
+        if not is_view(node.op):
             for v in node.reads:
                 found[root.get(v, v)] = i
     for v in graph.outputs:
@@ -66,8 +66,9 @@ def in_place(node: Node, root: dict[Value, Value]) -> list[tuple[Value, Value]]:
         result, operand = node.outputs[r], node.inputs[o]
         if result is None or operand is None or result.type != operand.type:
             continue
-        if reads.count(root.get(operand, operand)) == 1:
-            pairs.append((result, root.get(operand, operand)))
+        owner = root.get(operand, operand)
+        if reads.count(owner) == 1 and owner.nbytes == operand.nbytes:
+            pairs.append((result, owner))
     return pairs
 
 

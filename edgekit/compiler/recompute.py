@@ -17,7 +17,7 @@ from edgekit.compiler.rewrite import roots, substitute, with_nodes
 from edgekit.compiler.schedule import forward_length, liveness_peak
 from edgekit.graph.graph import Graph, Node
 from edgekit.graph.ops.elementwise import Binary, Unary
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view
 from edgekit.graph.value import Value
 
 _SMALL = 4096  #: bytes; a smaller value that is made from parameters is kept
@@ -57,7 +57,7 @@ def recompute_activations(graph: Graph, budget: float = BUDGET) -> Graph:
         budget: extra FLOPs, as a fraction of those of the graph; and extra work likewise.
     """
     best, peak = graph, liveness_peak(graph)
-    costs = [_cost(node) for node in graph.nodes if not isinstance(node.op, Reshape)]
+    costs = [_cost(node) for node in graph.nodes if not is_view(node.op)]
     flops, work = (budget * sum(c) for c in zip(*costs, strict=True)) if costs else (0.0, 0.0)
     chosen: list[Node] = []
     dearest = _DEAREST if budget <= BUDGET else math.inf
@@ -84,7 +84,7 @@ def _candidates(graph: Graph, least: float, dearest: float) -> list[tuple[Node, 
     outputs = set(graph.outputs)
     found: list[tuple[float, Node, int]] = []
     for node in graph.nodes[:head]:
-        if isinstance(node.op, Reshape) or node.op.mutates or outputs.intersection(node.writes):
+        if is_view(node.op) or node.op.mutates or outputs.intersection(node.writes):
             continue
         nbytes = sum(v.nbytes for v in node.writes if lives.get(v, -1) >= head)
         if nbytes > least and _cost(node)[1] <= dearest * nbytes:
@@ -96,7 +96,7 @@ def _with_copies(graph: Graph, chosen: Collection[Node]) -> Graph | None:
     """Backward reads copies of the results of these nodes; None if a copy would come after an update of what it reads."""
     head, root = forward_length(graph), roots(graph)
     results = {v for node in chosen for v in node.writes}
-    views = [node for node in graph.nodes[:head] if isinstance(node.op, Reshape)]
+    views = [node for node in graph.nodes[:head] if is_view(node.op)]
     again = {v: node for node in (*chosen, *views) for v in node.writes if root.get(v, v) in results}
     copies: dict[Value, Value] = {}
     updated: set[Value] = set()

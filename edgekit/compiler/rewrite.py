@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from edgekit.graph.graph import Graph, Node
 from edgekit.graph.op import Array, Op
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view
 from edgekit.graph.value import Value
 
 
@@ -36,7 +36,7 @@ def roots(graph: Graph) -> dict[Value, Value]:
     """For every view, the value whose memory it is."""
     found: dict[Value, Value] = {}
     for node in graph.nodes:
-        if isinstance(node.op, Reshape):
+        if is_view(node.op):
             (x,), (y,) = node.inputs, node.outputs
             assert x is not None and y is not None
             found[y] = found.get(x, x)

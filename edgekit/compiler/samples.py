@@ -14,8 +14,11 @@ from edgekit.compiler.by_sample import by_sample
 from edgekit.compiler.rewrite import roots, with_nodes
 from edgekit.graph.entry import Entry
 from edgekit.graph.graph import Graph, Node
+from edgekit.graph.op import Op
 from edgekit.graph.ops.shape import Concat, Reshape, Slice
+from edgekit.graph.ops.views import Rows, is_view
 from edgekit.graph.value import Type, Value
+from edgekit.program.format import align
 
 _LARGE = 4 << 20  #: bytes that a node reads and makes for the whole batch: more than stays in a core's caches
 _SMALL = 1 << 20  #: bytes of all samples' results that are put together
@@ -50,7 +53,7 @@ def _large(nodes: list[Node], graph: Graph) -> list[Node]:
 
 
 def _made(node: Node) -> int:
-    return 0 if isinstance(node.op, Reshape) else sum(v.nbytes for v in node.writes)
+    return 0 if is_view(node.op) else sum(v.nbytes for v in node.writes)
 
 
 def _results(graph: Graph, region: list[Node]) -> list[Value]:
@@ -75,7 +78,7 @@ def _grouped(graph: Graph, region: list[Node], count: int) -> Graph:
             for v in node.reads:
                 if v in graph.inputs and v not in mine:
                     mine[v] = _rows(v, group, count)
-                    nodes.append(Node(Slice(0, group * mine[v].shape[0], mine[v].shape[0]), (v,), (mine[v],), node.origin))
+                    nodes.append(Node(_taking(v, group, mine[v].shape[0]), (v,), (mine[v],), node.origin))
             mine |= {v: _rows(v, group, count) for v in node.writes}
             nodes.append(_of(node, mine))
         for v in results:
@@ -86,6 +89,13 @@ def _grouped(graph: Graph, region: list[Node], count: int) -> Graph:
         nodes.append(Node(Concat(0), parts, (v,), maker[v].origin))
     done = {*inside, *views}
     return with_nodes(graph, [*nodes, *(node for node in graph.nodes if node not in done)])
+
+
+def _taking(value: Value, group: int, rows: int) -> Op:
+    """The op that takes a group's rows: where they lie, if a kernel may read from there."""
+    start = group * rows
+    at = start * (value.nbytes // value.shape[0])
+    return Rows(start, rows) if at == align(at) else Slice(0, start, rows)
 
 
 def _rows(value: Value, group: int, count: int) -> Value:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from edgekit.compiler.lifetimes import buffers, lower_bound
 from edgekit.compiler.rewrite import roots
 from edgekit.graph.graph import Graph, Node
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view
 from edgekit.graph.value import Value
 from edgekit.program.format import align
 
@@ -104,13 +104,13 @@ class _Scheduler:
         return [self._nodes[i] for i in order]
 
     def _arena_reads(self, node: Node, fixed: set[Value]) -> set[Value]:
-        if isinstance(node.op, Reshape):
+        if is_view(node.op):
             return set()
         return {root for v in node.reads if (root := self._root.get(v, v)) not in fixed}
 
     def _choice(self, i: int, waiting: list[int]) -> _Choice:
         node = self._nodes[i]
-        if isinstance(node.op, Reshape):
+        if is_view(node.op):
             return _Choice(i, 0, 0, 0)
         made = sum(align(v.nbytes) for v in node.writes)
         freed = sum(align(v.nbytes) for v in self._reads[i] if v not in self._kept and self._pending[v] == {i})
@@ -139,7 +139,7 @@ def _dependencies(graph: Graph, root: dict[Value, Value]) -> list[set[int]]:
             if v in written:
                 sources |= readers.pop(v, set())
                 writer[v] = i
-            elif not isinstance(node.op, Reshape):
+            elif not is_view(node.op):
                 readers.setdefault(v, set()).add(i)
         made_at.update(dict.fromkeys(node.writes, i))
         before.append(sources - {i})

@@ -62,7 +62,7 @@ def timeline(program: Program, entry: str, phases: Sequence[str]) -> Timeline:
 
 
 def _lives(program: Program, entry: str, phases: Sequence[str]) -> list[_Life]:
-    """All stays. A tensor that is read and was never written is a view of what lies at its offset."""
+    """All stays. A tensor that is read and was never written is a view of what lies at its offset, or around it."""
     record = program.entries[entry]
     lives: list[_Life] = []
     here: dict[int, _Life] = {}  # by offset: what was written there last
@@ -76,13 +76,17 @@ def _lives(program: Program, entry: str, phases: Sequence[str]) -> list[_Life]:
         here[tensor.offset] = life
         lives.append(life)
 
+    def holder(offset: int) -> _Life:
+        around = (life for at, life in here.items() if at < offset < at + life.tensor.type.nbytes)
+        return here[offset] if offset in here else max(around, key=lambda life: life.start)
+
     for p in record.ports:
         if p.role in FILLED:
             begin(p.tensor, "input", -1)
     for i, o in enumerate(record.ops):
         for n in o.inputs:
             if n is not None and program.tensors[n].storage is Storage.ARENA:
-                life = here[program.tensors[n].offset]
+                life = holder(program.tensors[n].offset)
                 life.end = i
                 life.read_by.add(phases[i])
         for n in o.outputs:
@@ -91,5 +95,5 @@ def _lives(program: Program, entry: str, phases: Sequence[str]) -> list[_Life]:
     for p in record.ports:
         tensor = program.tensors[p.tensor]
         if p.role not in FILLED and tensor.storage is Storage.ARENA:
-            here[tensor.offset].end = len(record.ops)
+            holder(tensor.offset).end = len(record.ops)
     return lives

@@ -14,7 +14,7 @@ from edgekit.errors import InternalError, UnsupportedError
 from edgekit.graph.entry import Entry
 from edgekit.graph.graph import Graph, Node
 from edgekit.graph.op import Array
-from edgekit.graph.ops.shape import Reshape
+from edgekit.graph.ops.views import is_view, view_offset
 from edgekit.graph.value import MAX_RANK, Type, Value
 from edgekit.program import format as f
 from edgekit.program.arrays import encode
@@ -76,7 +76,7 @@ def arena_values(graph: Graph) -> Iterator[Value]:
     """The inputs and the results that are no views."""
     yield from graph.inputs
     for node in graph.nodes:
-        if not isinstance(node.op, Reshape):
+        if not is_view(node.op):
             yield from node.writes
 
 
@@ -133,10 +133,11 @@ class _Tables:
 
         first_op, first_port = len(self.ops), len(self.ports)
         for node in entry.graph.nodes:
-            if isinstance(node.op, Reshape):
+            if is_view(node.op):
                 (source,), (view,) = node.inputs, node.outputs
                 assert source is not None and view is not None
-                places[view] = places[source]
+                storage, at = places[source]
+                places[view] = (storage, at + view_offset(node))
             else:
                 self._op(
                     node,
