@@ -65,17 +65,11 @@ typedef struct {
 static void dot_and_finish(const tile_rows_of_a *rows, const float *b, size_t ldb, const float *sums, size_t ldc, const float *ahead,
         ptrdiff_t ahead_step, const ek_epilogue *e, size_t row, size_t column) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    if (sums) ek_tile_load(EK_TILE_ROWS, EK_TILE_VECTORS, acc, sums, ldc);
     const float *a = rows->data;
     size_t lda = rows->ld, depth = rows->depth;
     for (size_t left = rows->segments; left; left--, a += rows->next, b += depth * ldb, ahead += (ptrdiff_t)depth * ahead_step)
         ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, ldb, ahead, ahead_step, acc);
-    if (sums) {
-        EK_UNROLL
-        for (int i = 0; i < EK_TILE_ROWS; i++) {
-            EK_UNROLL
-            for (int j = 0; j < EK_TILE_VECTORS; j++) acc[i][j] += ek_load(sums + (size_t)i * ldc + j * EK_LANES);
-        }
-    }
 #define FINISH(backward, mask, add) \
     if (EK_STREAMS && e->stream) finish_sums(backward, mask, add, EK_STREAMS, e, acc, row, column); \
     else finish_sums(backward, mask, add, 0, e, acc, row, column)

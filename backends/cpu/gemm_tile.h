@@ -22,6 +22,15 @@ EK_INLINE void ek_tile_store(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_T
     }
 }
 
+/* The sums of the blocks of K before this one, which a dot tile goes on from: so the bits do not depend on where K is cut. */
+EK_INLINE void ek_tile_load(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS], const float *c, size_t ldc) {
+    EK_UNROLL
+    for (int i = 0; i < rows; i++) {
+        EK_UNROLL
+        for (int j = 0; j < vectors; j++) acc[i][j] = ek_load(c + (size_t)i * ldc + (size_t)(j * EK_LANES));
+    }
+}
+
 EK_INLINE void ek_dot_step(int rows, int vectors, ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS], const float *a,
         size_t lda, const float *b) {
     ek_vf row[EK_TILE_VECTORS];
@@ -64,8 +73,9 @@ EK_INLINE void ek_dot_sum(int rows, int vectors, size_t depth, const float *a, s
 EK_INLINE void ek_dot_tile(int rows, int vectors, size_t depth, const float *a, size_t lda, const float *b,
         size_t ldb, float *c, size_t ldc, int add, const float *ahead, ptrdiff_t ahead_step) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
+    if (add) ek_tile_load(rows, vectors, acc, c, ldc);
     ek_dot_sum(rows, vectors, depth, a, lda, b, ldb, ahead, ahead_step, acc);
-    ek_tile_store(rows, vectors, acc, c, ldc, add);
+    ek_tile_store(rows, vectors, acc, c, ldc, 0);
 }
 
 /* The same step with A's row as vectors, for whole vectors of rows. */

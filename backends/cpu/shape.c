@@ -33,6 +33,8 @@ static void expand(const ek_call *call) {
     ek_parallel(call->pool, ek_elements(call->out_t[EK_EXPAND_Y]), expand_part, (void *)call);
 }
 
+enum { LEAST_PIECE = 1024 }; /* bytes */
+
 /* Copies between two arrays seen as [outer, rows, row]: n rows from every outer index. All in bytes. */
 typedef struct {
     const char *from;
@@ -59,6 +61,8 @@ static void copy_part(void *context, int index, int count) {
 
 static void copy(ek_pool *pool, copies c) {
     if (c.from_step == c.row && c.to_step == c.row) c.row *= c.n, c.n = 1;
+    size_t piece = c.row & -c.row; /* one long row is shared out too */
+    if (c.outer == 1 && c.n == 1 && piece >= LEAST_PIECE) c.outer = c.row / piece, c.row = c.from_outer = c.to_outer = piece;
     ek_parallel(pool, c.outer * c.n * c.row / 4, copy_part, &c);
 }
 
