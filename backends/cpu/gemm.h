@@ -26,6 +26,12 @@ enum { EK_TILE_ROWS = 6, EK_TILE_VECTORS = 2 };
 #endif
 enum { EK_PANEL = EK_TILE_VECTORS * EK_LANES }; /* columns of a tile */
 
+#if defined(__aarch64__)
+#define EK_BY_LANE 1 /* multiply-add takes one lane of a vector as the factor */
+#else
+#define EK_BY_LANE 0
+#endif
+
 /* A micro-kernel (gemm_tile.h), by the vectors and the rows of its tile, less 1. */
 typedef void ek_tile(size_t depth, const float *a, size_t lda, const float *b, size_t ldb, float *c, size_t ldc,
         int add, const float *ahead, ptrdiff_t ahead_step);

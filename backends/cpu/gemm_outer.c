@@ -1,12 +1,6 @@
 #include "gemm.h"
-#include "tails.h"
-
-#if defined(__aarch64__)
-#define EK_BY_LANE 1
-#else
-#define EK_BY_LANE 0
-#endif
 #include "gemm_tile.h"
+#include "tails.h"
 
 EK_TILE_TABLE(outer)
 
@@ -15,8 +9,8 @@ EK_TILE_TABLE(outer)
  * soon as it is summed, and goes there (or makes its step) from registers. */
 enum { BLOCK_K = 120 / EK_TILE_ROWS * EK_TILE_ROWS, BLOCK_N = 288, ROWS = 96, WHOLE = 512 };
 
-/* So few that a strip of dy stays in the caches while rows of dw pass. */
-enum { FEW = 16, FEW_N = 1024 };
+/* So few that dy, of FEW_SIDE columns, stays in the caches while rows of dw pass. */
+enum { FEW = 16, FEW_SIDE = 1024 };
 
 /* What is read by more tiles than this is copied first, tile by tile: rows that lie a power of two apart would push each other out
  * of the first-level cache. */
@@ -40,8 +34,8 @@ static size_t busiest(size_t k, size_t n, size_t down, size_t across, size_t thr
 
 /* With few rows, dw or the parameter is what takes the time to read and write: whole rows of it, in the order in which they lie there. */
 static blocking few_blocks(size_t m, size_t k, size_t n, size_t threads) {
-    size_t parts = threads > 1 ? ek_parts(threads) : 1;
-    blocking s = {.rows = m, .n = ek_even(n, FEW_N, EK_PANEL), .k = ek_even(k, (k + parts - 1) / parts, EK_TILE_ROWS)};
+    size_t parts = threads > 1 ? ek_parts(threads) : 1, share = (k + parts - 1) / parts;
+    blocking s = {.rows = m, .n = ek_even(n, FEW_SIDE, EK_PANEL), .k = ek_even(k, ek_min(share, FEW_SIDE), EK_TILE_ROWS)};
     s.a_rows = ek_round_up(m * s.k + EK_LANES, 16), s.dy = m * EK_PANEL;
     return s;
 }
