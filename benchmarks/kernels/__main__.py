@@ -10,9 +10,11 @@ is faster.
 from __future__ import annotations
 
 import argparse
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -155,13 +157,22 @@ def title(layer: Layer, count: int) -> str:
     )
 
 
+def native() -> str:
+    """The widest vectors of this machine's processor that there are kernels for."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return "neon"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx512" if "avx512vl" in flags else "avx2" if "avx2" in flags else "plain"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--model", choices=tuple(MODELS), default="mobilenet")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--isa", default="avx512")
+    parser.add_argument("--isa", default=native(), help="instruction set (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--only", default="", help="layers whose line has this text")
