@@ -51,14 +51,14 @@ EK_INLINE void finish_sums(int backward, int mask, int add, int stream, const ek
 }
 
 /* `sums`: of the blocks of K before this one, or NULL. */
-static void dot_and_finish(const tile_rows_of_a *rows, const float *b, size_t ldb, const float *sums, size_t ldc, const float *ahead,
-        ptrdiff_t ahead_step, const ek_epilogue *e, size_t row, size_t column) {
+static void dot_and_finish(const tile_rows_of_a *rows, const float *b, const float *sums, size_t ldc, const float *ahead,
+        const ek_epilogue *e, size_t row, size_t column) {
     ek_vf acc[EK_TILE_ROWS][EK_TILE_VECTORS] = {0};
     if (sums) ek_tile_load(EK_TILE_ROWS, EK_TILE_VECTORS, acc, sums, ldc);
     const float *a = rows->data;
     size_t lda = rows->ld, depth = rows->depth;
-    for (size_t left = rows->segments; left; left--, a += rows->next, b += depth * ldb, ahead += (ptrdiff_t)depth * ahead_step)
-        ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, ldb, ahead, ahead_step, acc);
+    for (size_t left = rows->segments; left; left--, a += rows->next, b += depth * EK_PANEL, ahead += depth * EK_LINE)
+        ek_dot_sum(EK_TILE_ROWS, EK_TILE_VECTORS, depth, a, lda, b, EK_PANEL, ahead, EK_LINE, acc);
 #define FINISH(backward, mask, add) \
     if (EK_STREAMS && e->stream) finish_sums(backward, mask, add, EK_STREAMS, e, acc, row, column); \
     else finish_sums(backward, mask, add, 0, e, acc, row, column)
@@ -104,15 +104,9 @@ static void finish_rows(const ek_gemm *g, const float *c, size_t ldc, size_t row
 }
 
 /* Where a panel of a block of B lies: packed once for all, or in this thread's buffer. */
-typedef struct {
-    const float *data;
-    size_t ld;
-} panel;
-
-static panel find_panel(const ek_gemm *g, const blocking *s, const float *buffer, size_t k0, size_t n0, size_t j) {
+static const float *find_panel(const ek_gemm *g, const blocking *s, const float *buffer, size_t k0, size_t n0, size_t j) {
     size_t depth = ek_min(s->depth, g->k - k0);
-    if (g->packed) return (panel){g->packed + (n0 + j) * g->k + k0 * EK_PANEL, EK_PANEL};
-    return (panel){buffer + j * depth, EK_PANEL};
+    return g->packed ? g->packed + (n0 + j) * g->k + k0 * EK_PANEL : buffer + j * depth;
 }
 
 static void pack_block(const ek_gemm *g, const blocking *s, size_t k0, size_t n0, size_t n, float *buffer) {
@@ -122,11 +116,8 @@ static void pack_block(const ek_gemm *g, const blocking *s, size_t k0, size_t n0
     size_t most = g->b.by_n == 1 ? PACK_ROWS : depth;
     for (size_t k = 0; k < depth; k += most) {
         size_t rows = ek_min(most, depth - k);
-        for (size_t j = 0; j < n; j += EK_PANEL) {
-            float *panel_buffer = buffer + j * depth;
-            if (find_panel(g, s, buffer, k0, n0, j).data != panel_buffer) continue;
-            EK_NAME(ek_pack_panel)(&g->b, k0 + k, rows, n0 + j, ek_min(EK_PANEL, n - j), panel_buffer + k * EK_PANEL);
-        }
+        for (size_t j = 0; j < n; j += EK_PANEL)
+            EK_NAME(ek_pack_panel)(&g->b, k0 + k, rows, n0 + j, ek_min(EK_PANEL, n - j), buffer + j * depth + k * EK_PANEL);
     }
 }
 
@@ -208,15 +199,13 @@ static void run_chunk(const job *work, float *a_buffer, size_t m0, size_t m1, si
             size_t steps = row + rows < m1 ? rows * a.ld / EK_LINE : 0; /* lines of the next tile's rows */
             size_t finished = direct && last && rows == EK_TILE_ROWS ? n / EK_PANEL * EK_PANEL : 0;
             for (size_t j = 0; j < n; j += EK_PANEL) {
-                panel b = find_panel(g, s, b_buffer, k0, n0, j);
+                const float *b = find_panel(g, s, b_buffer, k0, n0, j);
                 size_t vectors = (ek_min(EK_PANEL, n - j) + EK_LANES - 1) / EK_LANES, asked = j / EK_PANEL * depth;
                 const float *ahead = asked < steps ? a.data + rows * a.ld + asked * EK_LINE : a.data;
-                ptrdiff_t ahead_step = EK_LINE;
                 ask_for(&next);
                 if (j < finished)
-                    dot_and_finish(&a, b.data, b.ld, k0 > 0 ? c + j : NULL, s->columns, ahead, ahead_step, &g->finish, row,
-                            g->column + n0 + j);
-                else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a.data, a.ld, b.data, b.ld, c + j, s->columns, k0 > 0, ahead, ahead_step);
+                    dot_and_finish(&a, b, k0 > 0 ? c + j : NULL, s->columns, ahead, &g->finish, row, g->column + n0 + j);
+                else EK_NAME(ek_dot_tiles)[vectors - 1][rows - 1](depth, a.data, a.ld, b, EK_PANEL, c + j, s->columns, k0 > 0, ahead, EK_LINE);
             }
             if (last && finished < n) finish_rows(g, c + finished, s->columns, row, rows, n0 + finished, n - finished);
         }
